@@ -1,0 +1,32 @@
+"""stillhouse trains small vision encoders from unlabelled images and tells how good they are at every depth.
+
+The names below are imported on first use, so that `import stillhouse` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stillhouse.networks.encoder import Encoder, Features
+    from stillhouse.recipes.directory import Run, load
+    from stillhouse.recipes.judging import evaluate
+    from stillhouse.recipes.run import resume, train
+
+__version__ = "0.1.0"
+__all__ = ["Encoder", "Features", "Run", "__version__", "evaluate", "load", "resume", "train"]
+
+_HOMES = {
+    "Encoder": "networks.encoder",
+    "Features": "networks.encoder",
+    "Run": "recipes.directory",
+    "evaluate": "recipes.judging",
+    "load": "recipes.directory",
+    "resume": "recipes.run",
+    "train": "recipes.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'stillhouse' has no attribute {name!r}")
+    return getattr(import_module(f"stillhouse.{_HOMES[name]}"), name)

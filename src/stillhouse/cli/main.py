@@ -1,0 +1,128 @@
+"""`stillhouse ...`: each command imports what it needs when it is called, so that help answers at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stillhouse.errors import Interrupted, StillhouseError
+
+app = typer.Typer(
+    help="Train small vision encoders from unlabelled images, and see how good they are at every depth.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipeName = Annotated[str, typer.Argument(help="A shipped recipe (see `stillhouse recipes`) or a .toml file.")]
+RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
+Data = Annotated[
+    str, typer.Option("--data", help="Images: folder, list.txt, x.parquet, shards-{000..099}.tar, digits.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Run directory to make.")]
+Settings = Annotated[list[str], typer.Option("--set", help="Any setting, as a.b=c; may be repeated.")]
+
+
+@app.command()
+def demo(out: Out = Path("runs/demo")) -> None:
+    """Built-in images, no download: train, evaluate, report, in under three minutes."""
+    from stillhouse.cli.demo import run_demo
+
+    run_demo(out)
+
+
+@app.command()
+def train(recipe: RecipeName, out: Out, data: Data = "", settings: Settings = []) -> None:  # noqa: B006 (typer copies)
+    """Train an encoder without labels."""
+    from stillhouse.cli.terminal import Terminal
+    from stillhouse.config import parse_assignment
+    from stillhouse.recipes.run import train as train_run
+
+    with Terminal() as terminal:
+        run = train_run(recipe, data, out, dict(map(parse_assignment, settings)), [terminal])
+    _say(f"trained: {run.encoder_folder}\nnext: stillhouse evaluate {out} --data URI; stillhouse report {out}")
+
+
+@app.command()
+def resume(run_folder: RunFolder) -> None:
+    """Continue a run exactly where it stopped."""
+    from stillhouse.cli.terminal import Terminal
+    from stillhouse.recipes.run import resume as resume_run
+
+    with Terminal() as terminal:
+        run = resume_run(run_folder, [terminal])
+    _say(f"trained: {run.encoder_folder}")
+
+
+@app.command()
+def evaluate(
+    run_folder: RunFolder,
+    data: Annotated[str, typer.Option("--data", help="Images to judge on (test images).")],
+    train: Annotated[
+        str, typer.Option("--train", help="Labelled images to learn from; the run's own if left out.")
+    ] = "",
+    settings: Settings = [],  # noqa: B006 (typer copies)
+) -> None:
+    """k-NN and linear probe of every depth, beside raw pixels and the untrained network."""
+    from stillhouse.cli.tables import evaluation_table
+    from stillhouse.cli.terminal import working
+    from stillhouse.config import parse_assignment
+    from stillhouse.recipes.judging import evaluate_run
+
+    with working("evaluating") as told:
+        evaluation = evaluate_run(run_folder, data, train, dict(map(parse_assignment, settings)), told)
+    evaluation_table(evaluation)
+    _say(f"written: {run_folder / 'evaluation.json'}\nnext: stillhouse report {run_folder}")
+
+
+@app.command()
+def report(run_folder: RunFolder) -> None:
+    """One self-contained HTML page about a run."""
+    from stillhouse.report import write_report
+
+    _say(f"written: {write_report(run_folder)}")
+
+
+@app.command()
+def methods() -> None:
+    """All methods, with their sources."""
+    from stillhouse.cli.tables import methods_table
+
+    methods_table()
+
+
+@app.command()
+def recipes(name: Annotated[str, typer.Argument(help="Show this one as TOML.")] = "") -> None:
+    """All shipped recipes, with what they reached; or one of them, whole."""
+    from stillhouse.cli.tables import recipes_table, show_recipe
+
+    if name:
+        show_recipe(name)
+    else:
+        recipes_table()
+
+
+def main() -> None:
+    """Run a command; a mistake that a user can mend is one message and an exit code, never a traceback."""
+    try:
+        app(standalone_mode=True)
+    except StillhouseError as error:
+        kind = "" if isinstance(error, Interrupted) else "error: "
+        typer.echo(f"{kind}{error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("stopped at once; the last checkpoint is intact", err=True)
+        sys.exit(Interrupted.exit_code)
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _say(text: str) -> None:
+    from stillhouse.distributed import is_main
+
+    if is_main():
+        typer.echo(text)

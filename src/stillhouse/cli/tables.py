@@ -1,0 +1,46 @@
+"""Tables for the terminal."""
+
+from rich.console import Console
+from rich.table import Table
+
+from stillhouse.config import to_toml
+from stillhouse.evaluation.results import Evaluation
+from stillhouse.methods.table import METHODS
+from stillhouse.recipes.recipe import find_recipe, shipped_recipes
+
+
+def methods_table() -> None:
+    """Print every method."""
+    table = Table("method", "in a line", "source", box=None)
+    for name, entry in METHODS.items():
+        table.add_row(name, entry.summary, entry.source)
+    Console().print(table)
+
+
+def recipes_table() -> None:
+    """Print every shipped recipe."""
+    table = Table("recipe", "method", "in a line", "what it reached", box=None)
+    for name, recipe in shipped_recipes().items():
+        about = recipe.get("about", {})
+        table.add_row(name, recipe["method"]["name"], about.get("summary", ""), about.get("expected", ""))
+    Console().print(table)
+
+
+def show_recipe(name: str) -> None:
+    """Print one recipe as TOML."""
+    Console().print(to_toml(find_recipe(name)), markup=False, highlight=False, soft_wrap=True)
+
+
+def evaluation_table(evaluation: Evaluation) -> None:
+    """Print a row per block, a column per subject and protocol."""
+    results = evaluation.results
+    columns = sorted({(result.subject, result.protocol) for result in results}, key=_column_order)
+    table = Table("block", *(f"{subject}\n{protocol}" for subject, protocol in columns), box=None)
+    for block in sorted({result.block for result in results}):
+        cells = {(r.subject, r.protocol): f"{100 * r.accuracy:.2f}" for r in results if r.block == block}
+        table.add_row("pixels" if block == 0 else str(block), *(cells.get(column, "") for column in columns))
+    Console().print(table)
+
+
+def _column_order(column: tuple[str, str]) -> tuple[int, str]:
+    return ("encoder", "untrained", "pixels").index(column[0]), column[1]

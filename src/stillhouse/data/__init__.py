@@ -1,0 +1,1 @@
+"""Images in, views out: every random choice follows from seed, epoch and index."""

@@ -1,0 +1,97 @@
+"""The endless stream of batches, in an order that seed, epoch and step alone decide.
+
+Letters: N images, B images per process and batch, W processes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stillhouse.data.augment import augment
+from stillhouse.data.random import permutation
+from stillhouse.data.store import ImageStore
+from stillhouse.data.views import ViewPlan
+from stillhouse.errors import DataError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Views of the same images, and which images they are.
+
+    Letters: B images per process.
+    """
+
+    views: tuple[Tensor, ...]
+    """One `[B, 3, H, W]` in [0, 1] per view of the plan, in the plan's order."""
+    index: Tensor
+    """Position of each image in its store, `[B]`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewStream:
+    """Cuts an epoch's shuffled images into batches and the batches into views.
+
+    A process sees its part of every global batch, so the images of a step do not depend on the number of processes.
+    What is left over at the end of an epoch waits for another epoch's shuffle.
+    """
+
+    store: ImageStore
+    plan: ViewPlan
+    image_size: int
+    batch_size: int
+    """Images per process and batch."""
+    seed: int
+    batches_per_step: int = 1
+    """More than one when gradients are accumulated."""
+    rank: int = 0
+    world_size: int = 1
+    ahead: int = 1
+    """Batches that are augmented together; more than one pays where starting an operation is dear (a GPU)."""
+
+    def __post_init__(self) -> None:
+        if self.steps_per_epoch == 0:
+            raise DataError(
+                f"training.batch_size: {self._images_per_step} images per step, but only {len(self.store)} images; "
+                f"set training.batch_size={max(2, len(self.store))} or less"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass over the images."""
+        return len(self.store) // self._images_per_step
+
+    def batches(self, step: int) -> Iterator[Batch]:
+        """Batches from optimizer step `step` on, for ever."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        skip = within * self.batches_per_step
+        while True:
+            yield from self._epoch(epoch, skip)
+            epoch, skip = epoch + 1, 0
+
+    @property
+    def _images_per_step(self) -> int:
+        return self.batch_size * self.world_size * self.batches_per_step
+
+    def _epoch(self, epoch: int, skip: int) -> Iterator[Batch]:
+        order = permutation(self.seed, epoch, len(self.store))
+        used = order[: self.steps_per_epoch * self._images_per_step]
+        mine = used.view(-1, self.world_size, self.batch_size)[:, self.rank]
+        chunks = mine.split(self.ahead)[skip // self.ahead :]
+        skip %= self.ahead
+        pixels = self.store.batches(chunk.flatten() for chunk in chunks)
+        for chunk, images in zip(chunks, pixels, strict=True):
+            index = chunk.flatten()
+            sizes = self.store.sizes[index]
+            views = augment(images, sizes, index, self.plan, self.image_size, self.seed, epoch)
+            parts = zip(*(view.split(self.batch_size) for view in views), strict=True)
+            for rows, part in list(zip(chunk, parts, strict=True))[skip:]:
+                yield Batch(part, rows.to(images.device))
+            skip = 0
+
+
+def sample_views(store: ImageStore, plan: ViewPlan, image_size: int, seed: int, count: int) -> tuple[Tensor, ...]:
+    """Views of the first `count` images as the first epoch would show them, one `[count, 3, H, W]` per view."""
+    index = torch.arange(min(count, len(store)))
+    return augment(store.gather(index), store.sizes[index], index, plan, image_size, seed, 0)

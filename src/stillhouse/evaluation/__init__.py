@@ -1,0 +1,1 @@
+"""How good is an encoder? Frozen vectors of every depth, k-NN, linear probe, alignment, and baselines beside them."""

@@ -1,0 +1,108 @@
+"""Do two views of an image meet, and do different images part? Without labels.
+
+Letters: N images, D width.
+Sources: positive and negative alignment per layer as in SDSSL (Jang et al. 2023); alignment and uniformity by Wang and
+Isola 2020.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stillhouse.data.augment import augment
+from stillhouse.data.random import permutation
+from stillhouse.data.store import ImageStore
+from stillhouse.data.views import ViewPlan
+from stillhouse.evaluation.features import forward
+from stillhouse.networks.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Mean squared distances at one depth, between unit vectors unless they were asked for raw."""
+
+    positive: float
+    """Between two views of one image; for unit vectors 2 - 2 cos, in [0, 4]."""
+    negative: float
+    """Between the first views of two different images."""
+    uniformity: float
+    """Log of the mean `exp(-2 d^2)` between different images, always of unit vectors; from 0 to about -4."""
+
+    @property
+    def ratio(self) -> float:
+        """How much farther different images are than views of one; not a number when nothing differs."""
+        if self.positive > 0:
+            return self.negative / self.positive
+        return float("inf") if self.negative > 0 else float("nan")
+
+
+def pairs_of(
+    store: ImageStore, plan: ViewPlan, image_size: int, *, images: int, seed: int, batch_size: int = 256
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The plan's first two views of stored images, drawn with a seed, in batches.
+
+    Args:
+        store: images.
+        plan: how views are made; at least two of them.
+        image_size: side in pixels.
+        images: how many; all of a smaller store.
+        seed: of the choice of images and of their views.
+        batch_size: images at once.
+    """
+    for index in torch.split(permutation(seed, 0, len(store))[:images], batch_size):
+        first, second, *_ = augment(store.gather(index), store.sizes[index], index, plan, image_size, seed, 0)
+        yield first, second
+
+
+def measure(
+    encoder: Encoder, pairs: Iterable[tuple[Tensor, Tensor]], *, normalize: bool = True
+) -> tuple[Alignment, ...]:
+    """Alignment of every block, first to last.
+
+    Args:
+        encoder: network to read; left as it was found.
+        pairs: batches of two views of the same images, each `[B, 3, H, W]` in [0, 1].
+        normalize: whether vectors are brought to unit length before distances are taken.
+    """
+    chunks = [forward(encoder, pair) for pair in pairs]
+    first, second = zip(*(tuple(chunk) for chunk in chunks), strict=True)
+    return tuple(
+        align(torch.cat(one), torch.cat(two), normalize=normalize)
+        for one, two in zip(zip(*first, strict=True), zip(*second, strict=True), strict=True)
+    )
+
+
+def align(first: Tensor, second: Tensor, *, normalize: bool = True) -> Alignment:
+    """Alignment of two views of N > 1 images.
+
+    Args:
+        first: `[N, D]`, one view.
+        second: `[N, D]`, the other view of the same images.
+        normalize: whether rows are brought to unit length first.
+    """
+    first, second = first.double(), second.double()
+    if normalize:
+        first, second = F.normalize(first, dim=1), F.normalize(second, dim=1)
+    return Alignment(
+        (first - second).square().sum(dim=1).mean().item(),
+        _negative(first).item(),
+        (uniformity(first) + uniformity(second)).item() / 2,
+    )
+
+
+def uniformity(features: Tensor, scale: float = 2.0) -> Tensor:
+    """Log of the mean of `exp(-scale ||x_i - x_j||^2)` over pairs of rows of `[N, D]`, N > 1, at unit length."""
+    rows, count = F.normalize(features, dim=1), len(features)
+    squared = (2 - 2 * rows @ rows.mT).clamp(min=0).fill_diagonal_(torch.inf)
+    return (-scale * squared).flatten().logsumexp(dim=0) - math.log(count * (count - 1))
+
+
+def _negative(rows: Tensor) -> Tensor:
+    """Mean of `||x_i - x_j||^2` over i < j, from sums alone."""
+    count = len(rows)
+    centered = rows - rows.mean(dim=0)
+    return 2 * centered.square().sum() / (count - 1)

@@ -1,0 +1,40 @@
+"""Settings of the evaluation, shared by the monitor during training and the report at its end."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Settings of `evaluate` and of `Monitor`."""
+
+    every: Annotated[int, Ge(0)] = 10
+    """Epochs between two k-NN measurements during training; 0 for none."""
+    bank_size: Annotated[int, Gt(0)] = 10_000
+    """Labelled images that the k-NN of the monitor searches; fewer are taken where there are fewer."""
+    query_size: Annotated[int, Gt(0)] = 2_000
+    """Labelled images that the k-NN of the monitor classifies, never among the searched ones."""
+    k: Annotated[int, Gt(0)] = 20
+    """Neighbours that vote."""
+    temperature: Annotated[float, Gt(0)] = 0.07
+    """Of the votes: a neighbour of cosine s weighs exp(s / temperature)."""
+    linear: bool = True
+    """Whether to train linear probes, too."""
+    linear_protocol: Literal["lbfgs", "sgd", "ridge"] = "lbfgs"
+    """Logistic regression to the optimum, by 100 epochs of SGD, or least squares in closed form."""
+    standardize: bool = False
+    """Whether each feature is divided by its own deviation before the linear probe, or all by one number."""
+    pixels: bool = True
+    """Whether raw pixels are judged as well."""
+    untrained: bool = True
+    """Whether an encoder that never learnt is judged as well."""
+    alignment_images: Annotated[int, Ge(0)] = 1_000
+    """Images whose two views measure alignment; 0 for none."""
+    batch_size: Annotated[int, Gt(0)] = 512
+    """Images per forward pass."""
+    bf16: bool = False
+    """Whether the forward pass runs in bf16; what follows is in float32 or better."""
+    seed: int = 0
+    """Of every split and every drawn image."""

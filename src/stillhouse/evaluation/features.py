@@ -1,0 +1,123 @@
+"""One pass over a store gives the vectors of every depth.
+
+Letters: N images, D_l width after block l.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stillhouse.data.augment import center_view
+from stillhouse.data.store import ImageStore
+from stillhouse.errors import TrainingError
+from stillhouse.networks.encoder import Encoder
+
+Share = Callable[[float], None]
+"""Told the share of the work that is done, in (0, 1]."""
+
+
+@dataclass(frozen=True)
+class LayerFeatures:
+    """Frozen vectors of N images at every depth, on the device of the encoder."""
+
+    blocks: tuple[Tensor, ...]
+    """Float32, one `[N, D_l]` per block."""
+    labels: Tensor
+    """Int64 `[N]`, -1 unknown."""
+    kept: Tensor
+    """Which of the rows asked for these are, int64 `[N]` on the CPU: all but images that turned out unreadable."""
+
+
+def extract(
+    encoder: Encoder,
+    store: ImageStore,
+    rows: Tensor | None = None,
+    *,
+    batch_size: int = 512,
+    bf16: bool = False,
+    progress: Share = lambda share: None,
+) -> LayerFeatures:
+    """Vectors of the central view of stored images; the encoder and the random state are left as they were found.
+
+    Args:
+        encoder: network to read, on any device.
+        store: images.
+        rows: int64 `[N]`, which images and in which order; all without it.
+        batch_size: images per forward pass.
+        bf16: autocast of the forward pass; the result is float32 all the same.
+        progress: told the share done after every batch.
+
+    Raises:
+        TrainingError: the encoder gives a value that is not finite.
+    """
+    rows = torch.arange(len(store)) if rows is None else rows
+    device = device_of(encoder)
+    chunks = torch.split(rows, batch_size)
+    pixels = (center_view(batch, encoder.image_size) for batch in store.batches(chunks))
+    blocks = [torch.empty(len(rows), dim, device=device) for dim in encoder.block_dims]
+    start = 0
+    for vectors in forward(encoder, pixels, bf16=bf16):
+        stop = start + len(vectors[0])
+        for block, vector in zip(blocks, vectors, strict=True):
+            block[start:stop] = vector
+        start = stop
+        progress(stop / len(rows))
+    _refuse_broken(blocks)
+    kept = _readable(store, rows)
+    if len(kept) < len(rows):
+        blocks = [block[kept.to(device)] for block in blocks]
+    return LayerFeatures(tuple(blocks), store.labels[rows[kept]].to(device), kept)
+
+
+def forward(encoder: Encoder, batches: Iterable[Tensor], *, bf16: bool = False) -> Iterator[tuple[Tensor, ...]]:
+    """Vectors of every block for each batch of images `[B, 3, H, W]` in [0, 1], in evaluation mode without gradient."""
+    device = device_of(encoder)
+    for images in batches:
+        with undisturbed(encoder), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            blocks = encoder.features(images.to(device, non_blocking=True)).blocks
+        yield blocks
+
+
+@contextmanager
+def undisturbed(encoder: Encoder) -> Iterator[None]:
+    """Evaluation mode and no gradient inside; afterwards every module's mode and the random state are as before."""
+    modes = [(module, module.training) for module in encoder.modules()]
+    device = device_of(encoder)
+    try:
+        encoder.eval()
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def device_of(encoder: Encoder) -> torch.device:
+    """Where the weights lie; the CPU for an encoder without any."""
+    for tensor in (*encoder.parameters(), *encoder.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def _readable(store: ImageStore, rows: Tensor) -> Tensor:
+    """Places in `rows` of images that are what they claim to be; a store puts another in the place of a bad one."""
+    bad = {entry.id for entry in store.rejected}
+    if not bad:
+        return torch.arange(len(rows))
+    return torch.tensor(
+        [place for place, row in enumerate(rows.tolist()) if store.ids[row] not in bad], dtype=torch.int64
+    )
+
+
+def _refuse_broken(blocks: list[Tensor]) -> None:
+    for number, block in enumerate(blocks, start=1):
+        if not torch.isfinite(block.sum()):
+            found = (~torch.isfinite(block)).any(dim=1).sum().item()
+            if found:
+                raise TrainingError(
+                    f"encoder, block {number}: vectors of {found} images are not finite; "
+                    "train again with a lower learning rate or evaluate an earlier checkpoint"
+                )

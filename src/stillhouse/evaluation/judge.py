@@ -1,0 +1,191 @@
+"""The whole evaluation: k-NN and linear probe at every depth, beside an untrained encoder and raw pixels.
+
+Letters: N training images, M test images, D width.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stillhouse.data.store import ImageStore
+from stillhouse.data.views import PAIR, ViewPlan
+from stillhouse.evaluation.alignment import Alignment, measure, pairs_of
+from stillhouse.evaluation.baselines import Pixels
+from stillhouse.evaluation.config import EvaluationConfig
+from stillhouse.evaluation.features import LayerFeatures, device_of, extract
+from stillhouse.evaluation.intervals import wilson
+from stillhouse.evaluation.knn import classify
+from stillhouse.evaluation.linear import HELD_OUT, fit_probe
+from stillhouse.evaluation.results import Evaluation, Result, Sources
+from stillhouse.evaluation.split import hold_out, thin
+from stillhouse.evaluation.task import Task, find_task
+from stillhouse.health import Health, examine
+from stillhouse.networks.encoder import Encoder
+
+HEALTH_IMAGES = 10_000
+
+Progress = Callable[[str, float], None]
+"""Told what is going on and which share of all is done."""
+
+
+def evaluate(
+    encoder: Encoder,
+    train: ImageStore,
+    test: ImageStore,
+    *,
+    untrained: Encoder | None = None,
+    config: EvaluationConfig = EvaluationConfig(),  # noqa: B008 (frozen)
+    views: ViewPlan = PAIR,
+    sources: Sources = Sources(),  # noqa: B008 (frozen)
+    progress: Progress = lambda text, share: None,
+) -> Evaluation:
+    """Judge an encoder by images it is shown once.
+
+    Without labels in either set there are no accuracies, only what needs no labels: health and alignment. Images
+    without a label are left out. Nothing is chosen by the test images.
+
+    Args:
+        encoder: network to judge, on any device; left as it was found.
+        train: images to search and to fit to. The same object as `test` gives a seeded split, four fifths to one.
+        test: images to be asked about.
+        untrained: a fresh encoder of the same kind, to know what training gained.
+        config: settings.
+        views: plan whose first two views measure alignment.
+        sources: names for the file.
+        progress: told what is going on.
+
+    Raises:
+        DataError: a test class has no training image.
+        TrainingError: an encoder gives values that are not finite.
+    """
+    started = time.perf_counter()
+    task = find_task(train, test, config.seed)
+    asked = thin(torch.arange(len(test)), HEALTH_IMAGES) if task.obstacle else task.test_rows
+    subjects = [("encoder", encoder)] if task.obstacle else _subjects(encoder, untrained, config)
+    results: list[Result] = []
+    health: tuple[Health, ...] = ()
+    for number, (name, network) in enumerate(subjects):
+        court = _Court(name, network, config, _part(progress, number, len(subjects)))
+        queries = court.read(test, asked, 0.0, 0.1)
+        if name == "encoder":
+            health = tuple(examine(thin(block, HEALTH_IMAGES)) for block in queries.blocks)
+        if not task.obstacle:
+            results += court.judge(court.read(train, task.train_rows, 0.1, 0.5), queries, task)
+    alignment = _alignment(encoder, test, views, config)
+    return Evaluation(
+        sources=sources,
+        train_images=len(task.train_rows),
+        test_images=len(task.test_rows),
+        classes=task.classes,
+        block_dims=tuple(encoder.block_dims),
+        results=tuple(results),
+        health=health,
+        alignment_images=min(config.alignment_images, len(test)) if alignment else 0,
+        alignment=alignment,
+        notes=_notes(task, results),
+        seconds=time.perf_counter() - started,
+    )
+
+
+@dataclass(frozen=True)
+class _Court:
+    """Everything about one subject."""
+
+    name: str
+    encoder: Encoder
+    config: EvaluationConfig
+    progress: Progress
+
+    def read(self, store: ImageStore, rows: Tensor, begin: float, end: float) -> LayerFeatures:
+        """Vectors of every block, from one pass."""
+        return extract(
+            self.encoder, store, rows, batch_size=self.config.batch_size, bf16=self.config.bf16,
+            progress=lambda share: self.progress(f"{self.name}: reading images", begin + share * (end - begin)),
+        )  # fmt: skip
+
+    def judge(self, bank: LayerFeatures, queries: LayerFeatures, task: Task) -> list[Result]:
+        """k-NN and linear probe of every block."""
+        results = []
+        count = len(bank.blocks)
+        labels = task.train_labels[bank.kept].to(bank.labels.device)
+        truth = task.test_labels[queries.kept].to(bank.labels.device)
+        for place, (known, asked) in enumerate(zip(bank.blocks, queries.blocks, strict=True)):
+            block = 0 if self.name == "pixels" else place + 1
+            self.progress(f"{self.name}: block {place + 1} of {count}", 0.5 + 0.5 * place / count)
+            results.append(self._knn(block, known, asked, labels, truth))
+            if self.config.linear:
+                results.append(self._linear(block, known, asked, labels, truth, len(task.classes)))
+        self.progress(f"{self.name}: done", 1.0)
+        return results
+
+    def _knn(self, block: int, bank: Tensor, queries: Tensor, labels: Tensor, truth: Tensor) -> Result:
+        k, temperature = self.config.k, self.config.temperature
+        answers = classify(queries, bank, labels, k=k, temperature=temperature)
+        held = thin(hold_out(labels, HELD_OUT, self.config.seed)[1], self.config.query_size)
+        held_out = float("nan")
+        if len(held):
+            guessed = classify(bank[held], bank, labels, k=k, temperature=temperature, exclude=held)
+            held_out = (guessed == labels[held]).double().mean().item()
+        return self._result(block, f"knn(k={k},T={temperature:g})", answers, truth, held_out, {"bank": len(bank)})
+
+    def _linear(
+        self, block: int, bank: Tensor, queries: Tensor, labels: Tensor, truth: Tensor, num_classes: int
+    ) -> Result:
+        config = self.config
+        probe = fit_probe(
+            bank, labels, num_classes,
+            protocol=config.linear_protocol, standardize=config.standardize, seed=config.seed,
+        )  # fmt: skip
+        settings = {probe.setting: probe.value, "standardize": config.standardize, "at_edge": probe.at_edge}
+        name = f"linear({config.linear_protocol})"
+        return self._result(block, name, probe.classify(queries), truth, probe.held_out, settings)
+
+    def _result(
+        self,
+        block: int,
+        protocol: str,
+        answers: Tensor,
+        truth: Tensor,
+        held_out: float,
+        settings: dict[str, float | bool],
+    ) -> Result:
+        right = int((answers == truth).sum())
+        return Result(
+            subject=self.name,
+            block=block,
+            protocol=protocol,
+            accuracy=right / len(answers),
+            interval=wilson(right, len(answers)),
+            held_out=held_out,
+            settings=settings,
+        )
+
+
+def _subjects(encoder: Encoder, untrained: Encoder | None, config: EvaluationConfig) -> list[tuple[str, Encoder]]:
+    subjects = [("encoder", encoder)]
+    if untrained is not None and config.untrained:
+        subjects.append(("untrained", untrained))
+    if config.pixels:
+        subjects.append(("pixels", Pixels(encoder.image_size).to(device_of(encoder))))
+    return subjects
+
+
+def _part(progress: Progress, number: int, count: int) -> Progress:
+    """Progress of one of `count` equal parts of the whole."""
+    return lambda text, share: progress(text, (number + share) / count)
+
+
+def _alignment(encoder: Encoder, test: ImageStore, views: ViewPlan, config: EvaluationConfig) -> tuple[Alignment, ...]:
+    if min(config.alignment_images, len(test)) < 2:
+        return ()
+    pairs = pairs_of(test, views, encoder.image_size, images=config.alignment_images, seed=config.seed)
+    return measure(encoder, pairs)
+
+
+def _notes(task: Task, results: list[Result]) -> tuple[str, ...]:
+    edges = [f"{result.subject} block {result.block}" for result in results if result.settings.get("at_edge")]
+    edge = f"the linear probe's choice lies at the edge of its grid for {', '.join(edges)}"
+    return tuple(note for note in (task.obstacle, edge if edges else "") if note)

@@ -1,0 +1,41 @@
+"""The promise of a method: views in, named loss terms out."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from stillhouse.data.stream import Batch
+from stillhouse.data.views import ViewPlan
+from stillhouse.networks.encoder import Encoder
+
+
+class Method(nn.Module, ABC):
+    """Turns views of unlabelled images into loss terms.
+
+    A concrete method is final. All it learns or remembers is a parameter or a buffer, so `state_dict()` is enough to
+    resume it. Any training loop can drive it:
+
+        terms = method(batch, progress)
+        sum(terms.values()).backward()
+        optimizer.step()
+        method.after_step(progress)
+    """
+
+    views: ViewPlan
+
+    @property
+    @abstractmethod
+    def encoder(self) -> Encoder:
+        """The network to keep, evaluate and export."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Name each weighted loss term; training minimizes their sum.
+
+        Args:
+            batch: the views.
+            progress: share of training done, in [0, 1].
+        """
+
+    def after_step(self, progress: float) -> None:
+        """Update what does not learn by gradient; called once after every optimizer step, with the same progress."""

@@ -1,0 +1,52 @@
+"""All methods, by the name a recipe gives them."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stillhouse.errors import SettingsError
+from stillhouse.methods.byol import BYOL, BYOLConfig
+from stillhouse.methods.method import Method
+from stillhouse.methods.mocov3 import MoCoV3, MoCoV3Config
+from stillhouse.methods.sdssl import (
+    SDSSLBYOL,
+    SDSSLBYOLConfig,
+    SDSSLMoCoV3,
+    SDSSLMoCoV3Config,
+    SDSSLSimCLR,
+    SDSSLSimCLRConfig,
+)
+from stillhouse.methods.simclr import SimCLR, SimCLRConfig
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method, its settings, and where both come from."""
+
+    method: Callable[[Any, Any], Method]
+    config: type
+    summary: str
+    source: str
+
+
+METHODS = {
+    "simclr": Entry(SimCLR, SimCLRConfig, "contrast inside the batch", "Chen et al. 2020, arXiv:2002.05709"),
+    "byol": Entry(BYOL, BYOLConfig, "predict a moving average, no negatives", "Grill et al. 2020, arXiv:2006.07733"),
+    "mocov3": Entry(MoCoV3, MoCoV3Config, "contrast with momentum keys", "Chen, Xie, He 2021, arXiv:2104.02057"),
+    "sdssl-simclr": Entry(
+        SDSSLSimCLR, SDSSLSimCLRConfig, "SimCLR, every depth learns", "Jang et al. 2023, arXiv:2111.12958"
+    ),
+    "sdssl-byol": Entry(SDSSLBYOL, SDSSLBYOLConfig, "BYOL, every depth learns", "Jang et al. 2023, arXiv:2111.12958"),
+    "sdssl-mocov3": Entry(
+        SDSSLMoCoV3, SDSSLMoCoV3Config, "MoCo v3, every depth learns", "Jang et al. 2023, arXiv:2111.12958"
+    ),
+}
+
+
+def find_method(name: str) -> Entry:
+    """The entry called `name`; `SettingsError` with the nearest name when there is none."""
+    if name not in METHODS:
+        near = difflib.get_close_matches(name, METHODS, 1, 0.0)[0]
+        raise SettingsError(f"method.name: {name!r} is unknown; did you mean {near}? ({', '.join(METHODS)})")
+    return METHODS[name]

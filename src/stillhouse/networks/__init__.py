@@ -1,0 +1,1 @@
+"""Networks: encoders, heads and teachers; modules with weights or memory."""

@@ -1,0 +1,90 @@
+"""Encoders by name."""
+
+import difflib
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Len
+
+from stillhouse.errors import SettingsError
+from stillhouse.networks.encoder import Encoder
+from stillhouse.networks.resnet import RESNET_SHAPES, ResNet
+from stillhouse.networks.timm_encoder import TimmEncoder
+from stillhouse.networks.vit import VIT_SHAPES, VisionTransformer
+
+Channels = Annotated[tuple[float, ...], Len(3, 3)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """Which network to train."""
+
+    name: str = "vit_micro"
+    """A vision transformer (`vit_nano` to `vit_base`), a residual network (`resnet10` to `resnet50`) or `timm:NAME`."""
+    image_size: Annotated[int, Ge(0)] = 0
+    """Side in pixels; 0 follows the images."""
+    patch_size: Annotated[int, Ge(0)] = 0
+    """Side of a transformer's patch in pixels; 0 follows the image size: 4 up to 48 px, 8 up to 112, else 16."""
+    stem: Literal["auto", "cifar", "compact", "imagenet"] = "auto"
+    """First layers of a residual network; `auto` is `cifar` up to 48 px, `compact` up to 112, else `imagenet`."""
+    mean: Channels = (0.485, 0.456, 0.406)
+    """Colour mean that the encoder subtracts (its own normalization; a timm model brings its own)."""
+    std: Channels = (0.229, 0.224, 0.225)
+    """Colour deviation that the encoder divides by."""
+
+    def fit(self, image_size: int) -> "EncoderConfig":
+        """The same choice with everything that follows from the images written out.
+
+        Args:
+            image_size: side in pixels that suits the images.
+
+        Raises:
+            SettingsError: the name is unknown, or the patches do not tile the image.
+        """
+        check_name(self.name)
+        size = self.image_size or image_size
+        small, medium = size <= 48, size <= 112
+        stem = self.stem
+        if stem == "auto" and self.name in RESNET_SHAPES:
+            stem = "cifar" if small else "compact" if medium else "imagenet"
+        patch = self.patch_size
+        if self.name in VIT_SHAPES:
+            patch = patch or (4 if small else 8 if medium else 16)
+            if size % patch:
+                raise SettingsError(
+                    f"encoder.patch_size: {patch} does not divide the image size {size}; "
+                    f"set encoder.image_size={size // patch * patch or patch} or another patch size"
+                )
+        return replace(self, image_size=size, patch_size=patch, stem=stem)
+
+
+def check_name(name: str) -> None:
+    """Raise `SettingsError`, with the nearest name, unless `name` is one that `build_encoder` knows."""
+    known = [*VIT_SHAPES, *RESNET_SHAPES]
+    if name in known or name.startswith("timm:"):
+        return
+    near = difflib.get_close_matches(name, known, 1, 0.0)[0]
+    raise SettingsError(f"encoder.name: {name!r} is unknown; did you mean {near}? ({', '.join(known)} or timm:NAME)")
+
+
+def build_encoder(config: EncoderConfig, seed: int = 0) -> Encoder:
+    """A freshly initialized encoder; the same numbers for the same seed, and the caller's random state untouched.
+
+    Args:
+        config: the choice; what follows from the images must be written out (`EncoderConfig.fit`).
+        seed: of the initialization.
+
+    Raises:
+        SettingsError: the name is unknown or the network refuses the size.
+    """
+    config = config.fit(config.image_size or 224)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if config.name.startswith("timm:"):
+            return TimmEncoder(config.name.removeprefix("timm:"), config.image_size)
+        if config.name in VIT_SHAPES:
+            shape = VIT_SHAPES[config.name]
+            return VisionTransformer(shape, config.image_size, config.patch_size, config.mean, config.std)
+        assert config.stem != "auto"
+        return ResNet(config.name, config.image_size, config.stem, config.mean, config.std)

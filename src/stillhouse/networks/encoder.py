@@ -1,0 +1,80 @@
+"""The promise of an encoder: images in, one vector per image and per depth out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Features:
+    """What one pass through an encoder yields.
+
+    Letters: B images, T regions, D width, D_l width after block l.
+    """
+
+    pooled: Tensor
+    """The image vector, `[B, D]`."""
+    tokens: Tensor
+    """Region vectors of the last block, `[B, T, D]`."""
+    blocks: tuple[Tensor, ...]
+    """The image vector each block would give if it were the last, one `[B, D_l]` per block; the last is `pooled`."""
+
+
+class Encoder(nn.Module, ABC):
+    """A network from images to vectors, readable at every depth.
+
+    Images are `[B, 3, H, W]` float in [0, 1]; normalization is the encoder's own.
+    """
+
+    dim: int
+    block_dims: tuple[int, ...]
+    image_size: int
+
+    @abstractmethod
+    def features(self, images: Tensor) -> Features:
+        """Vectors of all depths from one pass."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The image vector, `[B, D]`."""
+        return self.features(images).pooled
+
+
+class Normalize(nn.Module):
+    """Subtract the mean and divide by the deviation of each colour channel; a buffer, so it travels with the weights."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalize `[B, 3, H, W]` images in [0, 1]."""
+        return (images - self.mean) / self.std
+
+
+@contextmanager
+def undisturbed(encoder: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradient inside; afterwards every module's mode and the random state are as before."""
+    modes = [(module, module.training) for module in encoder.modules()]
+    device = device_of(encoder)
+    try:
+        encoder.eval()
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def device_of(encoder: nn.Module) -> torch.device:
+    """Where the weights lie; the CPU for an encoder without any."""
+    for tensor in (*encoder.parameters(), *encoder.buffers()):
+        return tensor.device
+    return torch.device("cpu")

@@ -1,0 +1,77 @@
+"""Heads: the perceptrons behind an encoder that training needs and the user does not.
+
+Letters: B rows, L depths.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stillhouse.networks.encoder import Encoder
+
+
+def mlp(widths: Sequence[int], *, output_norm: bool) -> nn.Sequential:
+    """Linear layers without bias; BatchNorm and ReLU between them, and a BatchNorm without scale at the end if asked.
+
+    Args:
+        widths: of the input, of each hidden layer and of the output.
+        output_norm: whether the output is normalized over the batch.
+
+    Source: heads of MoCo v3 and SDSSL.
+    """
+    layers: list[nn.Module] = []
+    for position, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+        if position:
+            layers += [nn.BatchNorm1d(before), nn.ReLU(inplace=True)]
+        linear = nn.Linear(before, after, bias=False)
+        nn.init.xavier_uniform_(linear.weight)
+        layers.append(linear)
+    if output_norm:
+        layers.append(nn.BatchNorm1d(widths[-1], affine=False))
+    return nn.Sequential(*layers)
+
+
+def head_width(encoder_dim: int) -> int:
+    """Hidden width that suits an encoder: about five times its own, in steps of 512, at most 4096.
+
+    1024 for a tiny, 2048 for a small and the published 4096 for a base vision transformer.
+    """
+    return min(4096, -(-5 * encoder_dim // 512) * 512)
+
+
+class Branch(nn.Module):
+    """An encoder with a projector on its image vector."""
+
+    def __init__(self, encoder: Encoder, projector: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.projector = encoder, projector
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Projections `[B, E]` of images `[B, 3, H, W]`."""
+        return self.projector(self.encoder(images))  # type: ignore[no-any-return]
+
+
+class Ladder(nn.ModuleList):
+    """One head per depth, nothing shared."""
+
+    def forward(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Output of each head for the rows of its depth, L of `[B, E]`."""
+        return [head(row) for head, row in zip(self, rows, strict=True)]
+
+
+def scale_gradient(rows: Tensor, factor: float) -> Tensor:
+    """The rows themselves, through which only `factor` of the gradient flows back."""
+    return _ScaleGradient.apply(rows, factor)  # type: ignore[no-any-return]
+
+
+class _ScaleGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return rows.view_as(rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.factor, None

@@ -1,0 +1,82 @@
+"""Any image model of timm behind the encoder's promise.
+
+Source: Wightman, PyTorch Image Models; `forward_intermediates` gives the depths.
+"""
+
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+
+from stillhouse.errors import SettingsError
+from stillhouse.networks.encoder import Encoder, Features, Normalize
+
+
+class TimmEncoder(Encoder):
+    """A timm model by name, randomly initialized, without its classifier.
+
+    Depths are what the model's own `forward_intermediates` yields: blocks of a transformer (class token, or mean where
+    there is none, through the model's final norm) or stages of a convolutional network (mean over the image).
+
+    Raises:
+        SettingsError: timm does not know the name, or the model refuses the image size.
+    """
+
+    def __init__(self, name: str, image_size: int) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.network = _create(name, image_size)
+        defaults = self.network.pretrained_cfg
+        self.normalize = Normalize(tuple(defaults["mean"]), tuple(defaults["std"]))
+        self._prefix_tokens = int(getattr(self.network, "num_prefix_tokens", 0) or 0)
+        self.block_dims = self._measure(name)
+        self.dim = self.block_dims[-1]
+
+    def features(self, images: Tensor) -> Features:
+        """Vectors of all depths the model offers."""
+        images = self.normalize(images)
+        if self._prefix_tokens:
+            last, depths = self.network.forward_intermediates(images, norm=True, return_prefix_tokens=True)
+            vectors = [prefix[:, 0] for _, prefix in depths]
+        else:
+            arguments = {"norm": True} if self._can_norm else {}
+            last, depths = self.network.forward_intermediates(images, **arguments)
+            vectors = [maps.mean(dim=(2, 3)) for maps in depths]
+        pooled = self.network.forward_head(last, pre_logits=True)
+        vectors[-1] = pooled
+        return Features(pooled, self._regions(last), tuple(vectors))
+
+    @property
+    def _can_norm(self) -> bool:
+        return bool(self.network.num_features == getattr(self.network, "embed_dim", -1))
+
+    def _regions(self, last: Tensor) -> Tensor:
+        """Region vectors `[B, T, D]` from a token sequence or from a map in either layout."""
+        if last.ndim == 3:
+            return last[:, self._prefix_tokens :]
+        return last.flatten(1, 2) if getattr(self.network, "output_fmt", "NCHW") == "NHWC" else last.flatten(2).mT
+
+    def _measure(self, name: str) -> tuple[int, ...]:
+        mode = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                vectors = self.features(torch.zeros(1, 3, self.image_size, self.image_size)).blocks
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise SettingsError(
+                f"encoder.name: timm:{name} does not run at {self.image_size} px ({error}); set encoder.image_size"
+            ) from error
+        finally:
+            self.train(mode)
+        return tuple(vector.shape[1] for vector in vectors)
+
+
+def _create(name: str, image_size: int) -> Any:
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
+        raise SettingsError(f"encoder.name: timm knows no {name}; near: {', '.join(near) or 'nothing'}")
+    try:
+        return timm.create_model(name, num_classes=0, img_size=image_size)
+    except TypeError:  # networks that take any size do not know the argument
+        return timm.create_model(name, num_classes=0)

@@ -1,0 +1,138 @@
+"""The run directory: where everything of a run lies, and what may be read back from it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stillhouse.config import Table, differences, parse_toml, to_toml
+from stillhouse.errors import RunError
+from stillhouse.files import write_atomically
+from stillhouse.networks.encoder import Encoder
+from stillhouse.networks.saved import load_encoder, save_encoder
+from stillhouse.recipes.recipe import Recipe, read_recipe
+from stillhouse.training.checkpoint import Checkpoints, read_checkpoint
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory; the names of its files."""
+
+    folder: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        """Every setting, resolved."""
+        return self.folder / "recipe.toml"
+
+    @property
+    def log_file(self) -> Path:
+        """One JSON object per line."""
+        return self.folder / "log.jsonl"
+
+    @property
+    def evaluation_file(self) -> Path:
+        """Scores with the names of their protocols."""
+        return self.folder / "evaluation.json"
+
+    @property
+    def samples_file(self) -> Path:
+        """A few images and their views."""
+        return self.folder / "samples.npz"
+
+    @property
+    def quarantine_file(self) -> Path:
+        """Images that could not be used, each with its reason."""
+        return self.folder / "quarantine.txt"
+
+    @property
+    def encoder_folder(self) -> Path:
+        """Weights and card of the encoder."""
+        return self.folder / "encoder"
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints; saving through them stores the recipe beside the weights."""
+        table = self.read_table() if self.recipe_file.exists() else {}
+        return Checkpoints(self.folder / "checkpoints", table)
+
+    def read_table(self) -> Table:
+        """The recipe as nested plain values.
+
+        Raises:
+            RunError: there is no recipe.
+        """
+        try:
+            return parse_toml(self.recipe_file.read_text(), str(self.recipe_file))
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"{self.folder}: not a run directory ({error}); check the path") from error
+
+    def read_recipe(self) -> Recipe:
+        """The recipe; `RunError` or `SettingsError` when it is missing or wrong."""
+        return read_recipe(self.read_table())
+
+    def claim(self, recipe: Recipe) -> None:
+        """Make this the directory of a new run.
+
+        Raises:
+            RunError: the directory already holds a run, or cannot be written.
+        """
+        if self.checkpoints.last.exists():
+            changed = differences(self.read_table(), recipe.to_table())
+            told = f"; other settings: {'; '.join(changed)}" if changed else ""
+            raise RunError(
+                f"{self.folder}: already holds a run{told}; continue it with `stillhouse resume {self.folder}` "
+                "or choose another --out"
+            )
+        write_atomically(self.recipe_file, to_toml(recipe.to_table()))
+
+    def check_unchanged(self) -> None:
+        """Raise `RunError`, naming the keys, when recipe.toml is not what the checkpoint was trained with."""
+        trained = read_checkpoint(self.checkpoints.last)["recipe"]
+        changed = differences(trained, self.read_table())
+        if changed:
+            raise RunError(
+                f"{self.recipe_file}: changed since the run began ({'; '.join(changed)}); "
+                "set it back to resume, or train anew with another --out"
+            )
+
+    def load(self) -> Encoder:
+        """The encoder that training wrote, in evaluation mode; `RunError` when there is none yet."""
+        if not self.encoder_folder.exists() and (self.folder / "card.json").exists():
+            return load_encoder(self.folder)[0]
+        return load_encoder(self.encoder_folder)[0]
+
+    def save(self, encoder: Encoder, recipe: Recipe, step: int) -> None:
+        """Write the encoder with a card and a short README."""
+        card = {
+            "method": recipe.method_name,
+            "data": recipe.data.uri,
+            "steps": step,
+            "images": "RGB in [0, 1]; normalization is inside the encoder",
+        }
+        save_encoder(self.encoder_folder, encoder, recipe.encoder, card)
+        write_atomically(self.encoder_folder / "README.md", _readme(encoder, recipe, step))
+
+
+def load(path: str | Path) -> Encoder:
+    """The encoder of a run directory (or of its `encoder` folder), an `nn.Module` in evaluation mode.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    return Run(Path(path)).load()
+
+
+def _readme(encoder: Encoder, recipe: Recipe, step: int) -> str:
+    return f"""# {recipe.encoder.name}, trained without labels by {recipe.method_name}
+
+{step} steps at {encoder.image_size} px with stillhouse; {len(encoder.block_dims)} depths, widths {list(encoder.block_dims)}.
+
+```python
+import stillhouse
+
+encoder = stillhouse.load("RUN_DIRECTORY")
+features = encoder.features(images)  # [B, 3, H, W] float in [0, 1]
+features.pooled                      # [B, {encoder.dim}]
+```
+
+`model.safetensors` holds the weights, `card.json` how the network is built.
+"""

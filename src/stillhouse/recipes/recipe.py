@@ -1,0 +1,133 @@
+"""A recipe: every setting of a run, as a TOML file says it and as the code uses it."""
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from stillhouse.config import Table, check, merge, parse_toml, to_table
+from stillhouse.data.store import DataConfig
+from stillhouse.errors import SettingsError
+from stillhouse.evaluation.config import EvaluationConfig
+from stillhouse.methods.table import METHODS, find_method
+from stillhouse.networks.build import EncoderConfig, check_name
+from stillhouse.training.settings import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a recipe is for; words only."""
+
+    summary: str = ""
+    source: str = ""
+    """Paper and, where the numbers are ours, who chose them."""
+    expected: str = ""
+    """What it reached, on what, in how long, measured by which command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every setting of a run; `method` is an instance of the settings class of the method called `method_name`."""
+
+    about: About = About()
+    data: DataConfig
+    encoder: EncoderConfig
+    method_name: str
+    method: Any
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+
+    def to_table(self) -> Table:
+        """The recipe as nested plain values; `read_recipe` reads them back."""
+        groups = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        name = groups.pop("method_name")
+        table = {key: to_table(group) for key, group in groups.items()}
+        return {**table, "method": {"name": name, **table["method"]}}
+
+
+_GROUPS: dict[str, type] = {
+    "about": About,
+    "data": DataConfig,
+    "encoder": EncoderConfig,
+    "training": TrainingConfig,
+    "evaluation": EvaluationConfig,
+}
+
+
+def read_recipe(table: Table) -> Recipe:
+    """Check a table and make the recipe of it.
+
+    Raises:
+        SettingsError: lists every unknown key, with the nearest known one, and every wrong value.
+    """
+    problems = [
+        f"{key}: no such group; did you mean {difflib.get_close_matches(key, [*_GROUPS, 'method'], 1, 0.0)[0]}?"
+        for key in table
+        if key not in _GROUPS and key != "method"
+    ]
+    groups: dict[str, Any] = {}
+    for name, kind in _GROUPS.items():
+        groups[name] = _checked(kind, table.get(name, {}), f"{name}.", problems)
+    method_table = table.get("method", {})
+    name = method_table.get("name", "") if isinstance(method_table, dict) else ""
+    try:
+        entry = find_method(name)
+        settings = {key: value for key, value in method_table.items() if key != "name"}
+        groups["method"] = _checked(entry.config, settings, "method.", problems)
+    except SettingsError as error:
+        problems.append(str(error))
+    try:
+        check_name(str(table.get("encoder", {}).get("name", EncoderConfig.name)))
+    except (SettingsError, AttributeError) as error:
+        problems.append(str(error))
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return Recipe(method_name=name, **groups)
+
+
+def _checked(kind: type, table: Any, prefix: str, problems: list[str]) -> Any:
+    if not isinstance(table, dict):
+        problems.append(f"{prefix[:-1]}: {table!r} is a single value; write a group of settings")
+        return None
+    settings, found = check(kind, table, prefix)
+    problems += found
+    return settings
+
+
+def shipped_recipes() -> dict[str, Table]:
+    """All recipes inside the package, by name."""
+    folder = resources.files("stillhouse.recipes") / "shipped"
+    files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".toml")), key=lambda entry: entry.name)
+    return {entry.name.removesuffix(".toml"): parse_toml(entry.read_text(), entry.name) for entry in files}
+
+
+def find_recipe(name: str) -> Table:
+    """The table of a shipped recipe, or of a .toml file.
+
+    A file may start from a shipped recipe: `base = "sdssl-mocov3"` in its first line, then only what differs.
+
+    Raises:
+        SettingsError: there is no such recipe or file.
+    """
+    shipped = shipped_recipes()
+    if name in shipped:
+        return shipped[name]
+    if not name.endswith(".toml"):
+        near = difflib.get_close_matches(name, shipped, 1, 0.0)[0]
+        raise SettingsError(
+            f"recipe {name}: not shipped; did you mean {near}? (shipped: {', '.join(shipped)}; or give a .toml file)"
+        )
+    try:
+        table = parse_toml(Path(name).read_text(), name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{name}: cannot be read ({error}); check the path") from error
+    base = table.pop("base", None)
+    return table if base is None else merge(find_recipe(str(base)), table)
+
+
+def methods_without_recipe() -> list[str]:
+    """Methods that no shipped recipe uses."""
+    used = {table["method"]["name"] for table in shipped_recipes().values()}
+    return [name for name in METHODS if name not in used]

@@ -1,0 +1,16 @@
+// Draws every chart; colors are named by variables of the style sheet, so that light and dark share one page.
+(() => {
+  const text = document.getElementById("charts").textContent;
+  const style = getComputedStyle(document.documentElement);
+  const filled = (key, value) =>
+    /color$/i.test(key) && typeof value === "string" && value.startsWith("--")
+      ? style.getPropertyValue(value).trim()
+      : value;
+  const draw = () => {
+    for (const [id, chart] of Object.entries(JSON.parse(text, filled))) {
+      Plotly.react(id, chart.data, chart.layout, { displayModeBar: false, responsive: true });
+    }
+  };
+  draw();
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+})();

@@ -1,0 +1,124 @@
+"""Sections of the page in reading order; what a run lacks has no section."""
+
+from collections.abc import Sequence
+
+from stillhouse.report import curves, tables, verdict
+from stillhouse.report.charts import Chart
+from stillhouse.report.curves import Figure
+from stillhouse.report.facts import RunFacts, Tree
+from stillhouse.report.markup import Html, joined, tag
+from stillhouse.report.pictures import contact_sheet
+from stillhouse.report.read import setting
+
+
+def body(run: RunFacts) -> tuple[Html, dict[str, Chart]]:
+    """Everything between the edges of the page, and its charts by the id of their place."""
+    figures = _figures(run)
+    charts = {
+        f"{name}-{number}": figure.chart for name, (_, found) in figures.items() for number, figure in enumerate(found)
+    }
+    drawn = [_charts_section(name, title, found) for name, (title, found) in figures.items() if found]
+    return joined([_header(run), *drawn, *_samples(run), *_results(run), *_settings(run), *_quarantine(run)]), charts
+
+
+def recipe_name(run: RunFacts) -> str:
+    """The method of the recipe, else the run directory."""
+    return _text(run.recipe, "method.name") or run.name
+
+
+def _figures(run: RunFacts) -> dict[str, tuple[str, Sequence[Figure]]]:
+    return {
+        "blocks": ("Accuracy by block", curves.accuracy_by_block(run.evaluation)),
+        "monitor": ("Accuracy over time", curves.accuracy_over_time(run.knn)),
+        "losses": ("Training", curves.losses(run.steps)),
+        "health": ("Health of the embeddings", curves.health(run.health)),
+        "alignment": ("Alignment by block", curves.alignment(run.evaluation.alignment)),
+    }
+
+
+def _section(name: str, title: str, *children: str) -> Html:
+    return tag("section", tag("h2", title), *children, id=name)
+
+
+def _charts_section(name: str, title: str, figures: Sequence[Figure]) -> Html:
+    drawn = [
+        tag(
+            "figure",
+            tag("figcaption", tag("h3", figure.title), tag("p", figure.caption)),
+            tag(
+                "div", id=f"{name}-{number}", class_="chart", role="img", aria_label=f"{figure.title}. {figure.caption}"
+            ),
+        )
+        for number, figure in enumerate(figures)
+    ]
+    return _section(name, title, tag("div", *drawn, class_="charts"))
+
+
+def _header(run: RunFacts) -> Html:
+    figures = [
+        tag("div", tag("dt", tile.label), tag("dd", tile.value, class_="value"), tag("dd", tile.note, class_="note"))
+        for tile in verdict.tiles(run)
+    ]
+    health = verdict.health_sentence(run)
+    state = "good" if health.lower().startswith("healthy") else "open"
+    learned, unlabelled = verdict.judgement(run), verdict.labels_sentence(run)
+    said = [tag("p", learned, class_="lead")] * bool(learned)
+    said += [tag("p", health, class_=f"health {state}" if learned else f"health lead {state}")]
+    said += [tag("p", unlabelled, class_="quiet")] * bool(unlabelled)
+    facts = [tag("li", tag("span", name), f" {value}") for name, value in _facts(run) if value]
+    return tag(
+        "header",
+        tag("h1", recipe_name(run)),
+        tag("ul", *facts, class_="facts"),
+        *said,
+        *[tag("dl", *figures, class_="tiles")] * bool(figures),
+    )
+
+
+def _facts(run: RunFacts) -> list[tuple[str, str]]:
+    evaluated = str(run.evaluation.encoder.get("name", ""))
+    encoder = _text(run.recipe, "encoder.name") or evaluated or _text(run.card, "encoder.name")
+    blocks = f", {run.blocks} blocks" if run.blocks else ""
+    tested = run.evaluation.data
+    return [
+        ("Run", run.name),
+        ("Data", _text(run.recipe, "data.uri") or tested.train),
+        ("Encoder", encoder and encoder + blocks),
+        ("Tested on", tested.test and f"{tested.test} ({tested.test_images:,} images)" * run.has_accuracy),
+        ("State", verdict.progress(run)),
+    ]
+
+
+def _text(tree: Tree, name: str) -> str:
+    """The setting at a dotted name if it is text, else nothing."""
+    value = setting(tree, name)
+    return value if isinstance(value, str) else ""
+
+
+def _samples(run: RunFacts) -> list[Html]:
+    if not len(run.samples.originals):
+        return []
+    said = tag("p", "The first images and the random views of them that training compares.")
+    return [_section("samples", "What the method sees", said, contact_sheet(run.samples))]
+
+
+def _results(run: RunFacts) -> list[Html]:
+    if not run.evaluation.results:
+        return []
+    found = [tables.results_table(run.evaluation, protocol) for protocol in run.evaluation.protocols]
+    data = run.evaluation.data
+    tested = f"{data.test_images:,} images of {len(data.classes)} classes"
+    said = f"Accuracy on {tested}, from {data.train_images:,} labelled ones; gain: points over the same block untrained"
+    note = tag("p", f"{said}; below it the 95 % interval. Bold: what held-out images choose.")
+    notes = [tag("p", f"Note: {sentence}", class_="quiet") for sentence in run.evaluation.notes]
+    return [_section("results", "Evaluation", note, tag("div", *found, class_="tables"), *notes)]
+
+
+def _settings(run: RunFacts) -> list[Html]:
+    found = tables.settings_tables(run.recipe, "run")
+    found += tables.settings_tables({"encoder card": dict(run.card)}, "") if run.card else []
+    return [_section("settings", "Settings", tag("div", *found, class_="cards"))] if found else []
+
+
+def _quarantine(run: RunFacts) -> list[Html]:
+    return [_section("quarantine", "Quarantine", tables.quarantine_summary(run.quarantine))] if run.quarantine else []

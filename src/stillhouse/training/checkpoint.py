@@ -1,0 +1,121 @@
+"""Checkpoints: everything a run needs to go on as if nothing had happened."""
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from stillhouse.errors import RunError
+from stillhouse.files import link_atomically, write_atomically
+
+VERSION = 1
+
+
+@dataclass
+class TrainingState:
+    """How far a run is."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    best: float = -1.0
+    """Best monitored score so far; -1 before the first."""
+    seconds: float = 0.0
+    """Time spent training, over all resumptions."""
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The folder of `last.pt` and `best.pt`; a write either replaces a file whole or leaves it alone."""
+
+    folder: Path
+    recipe: dict[str, Any] = field(default_factory=dict)
+    """Every setting of the run as plain values, stored in each checkpoint."""
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.folder / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best monitored score; the same bytes as `last.pt` when that is the best."""
+        return self.folder / "best.pt"
+
+    def save(self, method: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
+        """Write `last.pt`.
+
+        Raises:
+            RunError: the disk refuses; the old checkpoint stays.
+        """
+        content = {
+            "version": VERSION,
+            "recipe": self.recipe,
+            "progress": {"step": state.step, "best": state.best, "seconds": state.seconds},
+            "method": method.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "random": _random_state(),
+        }
+        write_atomically(self.last, lambda file: torch.save(content, file))
+
+    def mark_best(self) -> None:
+        """Let `best.pt` be the bytes of `last.pt`, written once."""
+        link_atomically(self.last, self.best)
+
+    def restore(self, method: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
+        """Put method, optimizer and random numbers back to where `last.pt` left them.
+
+        Raises:
+            RunError: the file is missing, damaged or of another version.
+        """
+        content = read_checkpoint(self.last)
+        try:
+            method.load_state_dict(content["method"])
+            optimizer.load_state_dict(content["optimizer"])
+            _set_random_state(content["random"])
+            return TrainingState(**content["progress"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(
+                f"{self.last}: does not fit this run ({error}); resume with the version that wrote it"
+            ) from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Tensors and plain values of a checkpoint, on the CPU; nothing in the file is executed.
+
+    Raises:
+        RunError: the file is missing, damaged or of another version.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: no checkpoint found; train first, or check the path") from error
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise RunError(f"{path}: cannot be read ({error}); restore it from a copy") from error
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        raise RunError(f"{path}: not a checkpoint of version {VERSION}; resume with the version that wrote it")
+    return content
+
+
+def _random_state() -> dict[str, Any]:
+    python_version, python_numbers, python_gauss = random.getstate()
+    name, numbers, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002 (foreign code may use it)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": [python_version, list(python_numbers), python_gauss],
+        "numpy": [name, [int(number) for number in numbers], int(position), int(has_gauss), float(gauss)],
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, words, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, np.array(words, dtype=np.uint32), position, has_gauss, gauss))  # noqa: NPY002

@@ -1,0 +1,102 @@
+"""What training says while it runs: log.jsonl, and whoever else listens."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from stillhouse.errors import RunError, SettingsError
+
+Record = Mapping[str, Any]
+
+
+class Listener(Protocol):
+    """Hears every record: steps, health, scores."""
+
+    def hear(self, record: Record) -> None:
+        """Take in one record; `record["kind"]` says what it is."""
+
+    def close(self) -> None:
+        """Nothing more will come."""
+
+
+class LogFile:
+    """log.jsonl: one JSON object per line; a torn last line, left by a crash, is cut off before going on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _cut_torn_line(path)
+            self._file = open(path, "a", encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written ({error}); choose another place") from error
+
+    def hear(self, record: Record) -> None:
+        """Append the record; numbers that JSON cannot say become null."""
+        try:
+            self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be written ({error}); free space, then resume") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TensorBoard:
+    """The same numbers as TensorBoard events.
+
+    Raises:
+        SettingsError: the package is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise SettingsError(
+                "training.tensorboard: tensorboard is not installed; pip install 'stillhouse[tensorboard]'"
+            ) from error
+        self._writer = SummaryWriter(str(folder))
+
+    def hear(self, record: Record) -> None:
+        """Write every number of the record under its kind and name."""
+        for name, value in _numbers(record, str(record["kind"])):
+            self._writer.add_scalar(name, value, record["step"])
+
+    def close(self) -> None:
+        """Write what is pending."""
+        self._writer.close()
+
+
+def _numbers(record: Record, prefix: str) -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            found += _numbers(value, f"{prefix}/{name}")
+        elif isinstance(value, (list, tuple)):
+            found += [(f"{prefix}/{name}/{place + 1}", float(inner)) for place, inner in enumerate(value)]
+        elif isinstance(value, (int, float)) and name != "step":
+            found.append((f"{prefix}/{name}", float(value)))
+    return found
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cut_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    with open(path, "rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+        os.fsync(file.fileno())

@@ -1,0 +1,233 @@
+"""The loop: views, loss, gradient, step; and what is told and saved on the way."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stillhouse.data.stream import Batch, ViewStream
+from stillhouse.distributed import agree, barrier, is_main
+from stillhouse.errors import Interrupted, TrainingError
+from stillhouse.methods.method import Method
+from stillhouse.networks.encoder import Encoder
+from stillhouse.schedules import warmup_cosine
+from stillhouse.training.checkpoint import Checkpoints, TrainingState
+from stillhouse.training.journal import Listener
+from stillhouse.training.optimizers import set_learning_rate
+from stillhouse.training.precision import autocast
+from stillhouse.training.settings import TrainingConfig
+from stillhouse.training.signals import StopRequest
+
+SECONDS_BETWEEN_SAVES = 300.0
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What an observer may look at."""
+
+    step: int
+    epoch: float
+    progress: float
+    encoder: Encoder
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Something that looks at the encoder now and then and says what it saw.
+
+    `look` must leave no trace. A record with a `score` takes part in choosing the best checkpoint.
+    """
+
+    look: Callable[[Moment], Mapping[str, Any]]
+    every: int
+    """Steps between two looks; it also looks after the last step."""
+
+
+@dataclass
+class Loop:
+    """One run's training: what learns, from what, and who hears about it."""
+
+    method: Method
+    stream: ViewStream
+    optimizer: torch.optim.Optimizer
+    config: TrainingConfig
+    checkpoints: Checkpoints
+    device: torch.device
+    listeners: Sequence[Listener] = ()
+    observers: Sequence[Observer] = ()
+    model: nn.Module = field(init=False)
+    """What is called: the method, or the method under data parallelism."""
+
+    def __post_init__(self) -> None:
+        self.model = self.method
+        self._tally = _Tally()
+
+    @property
+    def total_steps(self) -> int:
+        """Length of the run in optimizer steps."""
+        return max(1, round(self.config.epochs * self.stream.steps_per_epoch))
+
+    def run(self, state: TrainingState) -> None:
+        """Train from `state` to the end.
+
+        Raises:
+            Interrupted: a signal came; the run is saved.
+            TrainingError: a loss was not finite; the last good checkpoint is as it was.
+            RunError: a file could not be written; the last good checkpoint is as it was.
+        """
+        warmup = min(0.5, self.config.warmup_epochs / self.config.epochs)
+        learning_rate = warmup_cosine(self.config.peak_learning_rate, warmup)
+        batches = self._arrivals(self.stream.batches(state.step))
+        self.method.train()
+        saved = time.monotonic()
+        with StopRequest() as stop:
+            while state.step < self.total_steps:
+                started = time.perf_counter()
+                progress = state.step / self.total_steps
+                rate = learning_rate(progress)
+                set_learning_rate(self.optimizer, rate)
+                self._step(batches, state.step, progress)
+                state.step += 1
+                state.seconds += time.perf_counter() - started
+                self._tally.seconds += time.perf_counter() - started
+
+                self._tell(state, rate)
+                best = self._observe(state)
+                asked = agree(stop.asked)
+                if asked or self._is_time_to_save(state, saved) or best:
+                    self._save(state, best=best)
+                    saved = time.monotonic()
+                if asked and state.step < self.total_steps:
+                    name = stop.signal.name if stop.signal else "a signal"
+                    raise Interrupted(f"training: stopped by {name} after step {state.step}; saved")
+
+    def _step(self, batches: Iterator[Batch], step: int, progress: float) -> None:
+        share = 1.0 / self.config.accumulate
+        for batch in itertools.islice(batches, self.config.accumulate):
+            with autocast(self.config.precision, self.device):
+                terms: dict[str, Tensor] = self.model(batch, progress)
+            loss = torch.stack(list(terms.values())).sum()
+            (loss * share).backward()
+            self._tally.add(step, terms, len(batch.index) * self.stream.world_size)
+        if self.config.clip:
+            learning = [p for group in self.optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(learning, self.config.clip, foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.method.after_step(progress)
+
+    def _arrivals(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            started = time.perf_counter()
+            batch = next(batches)
+            self._tally.waiting += time.perf_counter() - started
+            yield batch
+
+    def _tell(self, state: TrainingState, rate: float) -> None:
+        """A line for the log at its interval, and glimpses in between for whoever watches."""
+        is_line = state.step % self.config.log_steps == 0 or state.step in (1, self.total_steps)
+        is_glimpse = time.monotonic() - self._tally.looked > SECONDS_BETWEEN_LOOKS
+        if not (is_line or is_glimpse):
+            return
+        terms = self._tally.terms()
+        record = {
+            "kind": "step" if is_line else "glimpse",
+            "step": state.step,
+            "epoch": state.step / self.stream.steps_per_epoch,
+            "progress": state.step / self.total_steps,
+            "loss": sum(terms.values()),
+            "terms": terms,
+            "learning_rate": rate,
+            "images_per_second": self._tally.images / max(self._tally.seconds, 1e-9),
+            "data_share": self._tally.waiting / max(self._tally.seconds, 1e-9),
+            "seconds": state.seconds,
+        }
+        self._publish(record)
+        self._tally.looked = time.monotonic()
+        if is_line:
+            self._tally.restart()
+
+    def _observe(self, state: TrainingState) -> bool:
+        """Let observers look; True when one of them saw the best score so far."""
+        best = False
+        for observer in self.observers:
+            if state.step % observer.every and state.step < self.total_steps:
+                continue
+            self._tally.check()
+            if is_main():
+                epoch, progress = state.step / self.stream.steps_per_epoch, state.step / self.total_steps
+                record = observer.look(Moment(state.step, epoch, progress, self.method.encoder))
+                self._publish({"step": state.step, "epoch": epoch, **record})
+                if record.get("score", -1.0) > state.best:
+                    state.best, best = record["score"], True
+            barrier()
+        return agree(best)
+
+    def _is_time_to_save(self, state: TrainingState, saved: float) -> bool:
+        if state.step == self.total_steps:
+            return True
+        if self.config.checkpoint_steps:
+            return state.step % self.config.checkpoint_steps == 0
+        due = state.step % self.stream.steps_per_epoch == 0 or time.monotonic() - saved > SECONDS_BETWEEN_SAVES
+        return agree(due)
+
+    def _save(self, state: TrainingState, *, best: bool) -> None:
+        self._tally.check()
+        if is_main():
+            self.checkpoints.save(self.method, self.optimizer, state)
+            if best:
+                self.checkpoints.mark_best()
+        barrier()
+
+    def _publish(self, record: Mapping[str, Any]) -> None:
+        for listener in self.listeners:
+            listener.hear(record)
+
+
+class _Tally:
+    """Loss terms since the last line, kept on the device until somebody asks."""
+
+    def __init__(self) -> None:
+        self.looked = 0.0
+        self._unchecked: list[tuple[int, Tensor]] = []
+        self.restart()
+
+    def restart(self) -> None:
+        self.images, self.seconds, self.waiting = 0, 0.0, 0.0
+        self._names: list[str] = []
+        self._recent: list[Tensor] = []
+
+    def add(self, step: int, terms: dict[str, Tensor], images: int) -> None:
+        self._names = list(terms)
+        values = torch.stack([term.detach().float() for term in terms.values()])
+        self._recent.append(values)
+        self._unchecked.append((step, values))
+        self.images += images
+
+    def terms(self) -> dict[str, float]:
+        """Mean of each term since the last line."""
+        self.check()
+        return dict(zip(self._names, torch.stack(self._recent).mean(0).tolist(), strict=True))
+
+    def check(self) -> None:
+        """Raise `TrainingError` when a term since the last check was not finite."""
+        if not self._unchecked:
+            return
+        steps, values = zip(*self._unchecked, strict=True)
+        self._unchecked = []
+        table = torch.stack(values)
+        bad = (~table.isfinite()).any(1).nonzero()
+        if len(bad):
+            first = int(bad[0])
+            told = ", ".join(
+                f"{name} {value:g}" for name, value in zip(self._names, table[first].tolist(), strict=True)
+            )
+            raise TrainingError(
+                f"training: the loss was not finite at step {steps[first] + 1} ({told}); start anew with a lower "
+                "training.learning_rate, training.clip=1.0 or training.precision=fp32; the last good checkpoint is intact"
+            )

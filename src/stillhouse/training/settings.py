@@ -1,0 +1,56 @@
+"""Settings of training."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Interval
+
+from stillhouse.training.optimizers import OptimizerName
+from stillhouse.training.precision import MemoryFormat, Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long, how fast and on what a method learns."""
+
+    epochs: Annotated[float, Gt(0)] = 100.0
+    """Passes over the images; a fraction is allowed."""
+    batch_size: Annotated[int, Ge(2)] = 256
+    """Images that see each other in a loss, over all processes."""
+    accumulate: Annotated[int, Ge(1)] = 1
+    """Batches whose gradients make one step; they do not see each other, so this adds no negatives."""
+    learning_rate: Annotated[float, Gt(0)] = 1.5e-4
+    """Peak for 256 images per step; scales with `batch_size * accumulate / 256`."""
+    warmup_epochs: Annotated[float, Ge(0)] = 10.0
+    """Epochs in which the learning rate rises from 0; at most half of all are taken."""
+    optimizer: OptimizerName = "adamw"
+    weight_decay: Annotated[float, Ge(0)] = 0.1
+    decay_all: bool = False
+    """Whether biases and norms decay as well."""
+    momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.9
+    """Of SGD and LARS."""
+    clip: Annotated[float, Ge(0)] = 0.0
+    """Largest norm of the whole gradient; 0 leaves it as it is."""
+    precision: Precision = "auto"
+    memory_format: MemoryFormat = "auto"
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    seed: Annotated[int, Ge(0)] = 0
+    log_steps: Annotated[int, Ge(1)] = 10
+    """Steps between two lines of log.jsonl."""
+    health_steps: Annotated[int, Ge(0)] = 50
+    """Steps between two looks for collapse; 0 never looks."""
+    checkpoint_steps: Annotated[int, Ge(0)] = 0
+    """Steps between two checkpoints; 0 saves at the end of every epoch and every five minutes."""
+    tensorboard: bool = False
+    """Also write TensorBoard events (extra `tensorboard`)."""
+
+    @property
+    def images_per_step(self) -> int:
+        """Images behind one optimizer step, over all processes."""
+        return self.batch_size * self.accumulate
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate at the end of warm-up."""
+        return self.learning_rate * self.images_per_step / 256

@@ -1,0 +1,26 @@
+"""What every test may rely on: one thread, and nothing left behind."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.distributed as dist
+
+torch.set_num_threads(1)
+
+NOT_OURS = {"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"}
+"""Set by pytest, and by torch when its first optimizer is made."""
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> Iterator[None]:
+    """Fail a test that leaks a thread, a process group or an environment variable."""
+    threads, environment = set(threading.enumerate()), dict(os.environ)
+    yield
+    leaked = [thread.name for thread in set(threading.enumerate()) - threads if not thread.daemon]
+    changed = {name for name in environment.keys() ^ os.environ.keys() if name not in NOT_OURS}
+    assert not leaked, f"threads left running: {leaked}"
+    assert not changed, f"environment changed: {changed}"
+    assert not dist.is_initialized()

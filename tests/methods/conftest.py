@@ -1,0 +1,38 @@
+"""Small methods and batches."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from stillhouse.data.stream import Batch
+from stillhouse.methods.method import Method
+from stillhouse.methods.table import find_method
+from stillhouse.networks.build import EncoderConfig, build_encoder
+
+MakeMethod = Callable[..., Method]
+
+
+def random_batch(images: int = 8, size: int = 16, seed: int = 0, views: int = 2) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    made = tuple(torch.rand(images, 3, size, size, generator=generator) for _ in range(views))
+    return Batch(made, torch.arange(images))
+
+
+@pytest.fixture
+def make_method() -> MakeMethod:
+    """Build a method by name on a small encoder, with narrow heads."""
+
+    def make(name: str, encoder: str = "vit_nano", seed: int = 0, **settings: Any) -> Method:
+        entry = find_method(name)
+        network = build_encoder(
+            EncoderConfig(name=encoder, image_size=16, patch_size=4 * encoder.startswith("vit")), seed
+        )
+        config = replace(entry.config(hidden_dim=32, output_dim=16), **settings)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return entry.method(config, network)
+
+    return make

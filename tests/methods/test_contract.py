@@ -1,0 +1,131 @@
+"""The promises that every method keeps."""
+
+import copy
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import stillhouse.methods
+from stillhouse.methods.method import Method
+from stillhouse.methods.table import METHODS, find_method
+from stillhouse.training.optimizers import decay_groups
+from tests.methods.conftest import MakeMethod, random_batch
+
+CASES = [*itertools.product(METHODS, ["vit_nano", "resnet10"])]
+cases = pytest.mark.parametrize(("name", "encoder"), CASES)
+
+
+def total(terms: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(terms.values())).sum()
+
+
+def views_of(method: Method) -> int:
+    return method.views.num_views
+
+
+def learn(method: Method, steps: int, optimizer: torch.optim.Optimizer | None = None, start: int = 0) -> list[float]:
+    optimizer = optimizer or torch.optim.AdamW(decay_groups(method, 0.1), lr=1e-3)
+    losses = []
+    for step in range(start, start + steps):
+        loss = total(method(random_batch(seed=step, views=views_of(method)), step / 10))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        method.after_step(step / 10)
+        losses.append(loss.item())
+    return losses
+
+
+@cases
+def test_terms_are_finite_scalars_and_reach_every_weight_that_learns(
+    name: str, encoder: str, make_method: MakeMethod
+) -> None:
+    method = make_method(name, encoder)
+    terms = method(random_batch(views=views_of(method)), 0.5)
+    assert terms
+    assert all(term.shape == () and term.isfinite() and term.dtype == torch.float32 for term in terms.values())
+    total(terms).backward()
+    missed = [n for n, p in method.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert not missed
+
+
+@cases
+def test_a_small_step_downhill_lowers_the_loss(name: str, encoder: str, make_method: MakeMethod) -> None:
+    method = make_method(name, encoder)
+    batch = random_batch(views=views_of(method))
+    before = total(method(batch, 0.5))
+    before.backward()
+    slope = torch.stack([p.grad.square().sum() for p in method.parameters() if p.grad is not None]).sum()
+    with torch.no_grad():
+        for parameter in method.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(1e-3 / slope.sqrt() * parameter.grad)
+    assert total(method(batch, 0.5)) < before
+
+
+@cases
+def test_save_load_and_continue_is_as_if_never_stopped(name: str, encoder: str, make_method: MakeMethod) -> None:
+    whole = make_method(name, encoder)
+    straight = learn(whole, 5)
+    first = make_method(name, encoder)
+    optimizer = torch.optim.AdamW(decay_groups(first, 0.1), lr=1e-3)
+    losses = learn(first, 2, optimizer)
+    second = make_method(name, encoder, seed=9)
+    continued = torch.optim.AdamW(decay_groups(second, 0.1), lr=1e-3)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    continued.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert losses + learn(second, 3, continued, start=2) == straight
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+@cases
+def test_the_kept_encoder_is_part_of_the_method_and_grows_no_gradient_it_should_not(
+    name: str, encoder: str, make_method: MakeMethod
+) -> None:
+    method = make_method(name, encoder)
+    inside = {id(parameter) for parameter in method.parameters()}
+    assert {id(parameter) for parameter in method.encoder.parameters()} <= inside
+    total(method(random_batch(views=views_of(method)), 0.5)).backward()
+    frozen = [p for n, p in method.named_parameters() if n.startswith("teacher.")]
+    assert all(p.grad is None and not p.requires_grad for p in frozen)
+
+
+@cases
+def test_frozen_parts_stay_bit_identical_and_out_of_the_optimizer(
+    name: str, encoder: str, make_method: MakeMethod
+) -> None:
+    method = make_method(name, encoder)
+    frozen = {n: p.clone() for n, p in method.named_parameters() if "patch_projection" in n}
+    groups = decay_groups(method, 0.1)
+    optimized = [id(p) for group in groups for p in group["params"]]
+    learning = [id(p) for p in method.parameters() if p.requires_grad]
+    assert sorted(optimized) == sorted(learning)
+    assert len(set(optimized)) == len(optimized)
+    assert all((p.ndim > 1) == (group["weight_decay"] > 0) for group in groups for p in group["params"])
+    learn(method, 3)
+    for n, before in frozen.items():
+        assert torch.equal(dict(method.named_parameters())[n], before)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_labels_never_reach_a_method_and_every_setting_is_read(name: str) -> None:
+    folder = Path(stillhouse.methods.__file__).parent
+    source = "".join(path.read_text() for path in folder.glob("*.py"))
+    assert "label" not in source.replace("unlabelled", "")
+    for field in dataclasses.fields(find_method(name).config):
+        assert f"config.{field.name}" in source, f"{name}: setting {field.name} is never read"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_follows_from_the_encoder_is_written_out_once(name: str, make_method: MakeMethod) -> None:
+    method = make_method(name)
+    config: Any = method.config
+    assert config.fit(method.encoder) == config
+    assert method.views.views

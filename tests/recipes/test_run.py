@@ -1,0 +1,236 @@
+"""Runs that end, stop, crash and go on."""
+
+import json
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import stillhouse
+from stillhouse.errors import DataError, Interrupted, RunError, SettingsError, TrainingError
+from stillhouse.methods.simclr import SimCLR
+from stillhouse.methods.table import METHODS
+from stillhouse.recipes.run import resume, train
+from stillhouse.training.checkpoint import read_checkpoint
+from tests.recipes.conftest import TINY, TrainTiny
+
+
+class Crash(Exception):
+    """A process that died."""
+
+
+class DiesAt:
+    """A listener that takes the run down at a step, before anything is saved."""
+
+    def __init__(self, step: int, error: type[BaseException] = Crash) -> None:
+        self.step, self.error = step, error
+
+    def hear(self, record: Mapping[str, Any]) -> None:
+        if record["kind"] == "step" and record["step"] == self.step:
+            raise self.error
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def weights(run: stillhouse.Run) -> dict[str, Tensor]:
+    content: dict[str, Tensor] = read_checkpoint(run.checkpoints.last)["method"]
+    return content
+
+
+def records(run: stillhouse.Run, kind: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in run.log_file.read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_died_goes_on_to_the_same_bits(method: str, tmp_path: Path, train_tiny: TrainTiny) -> None:
+    whole = train_tiny(tmp_path / "whole", method)
+    with pytest.raises(Crash):
+        train_tiny(tmp_path / "broken", method, [DiesAt(6)])
+    assert read_checkpoint(tmp_path / "broken/checkpoints/last.pt")["progress"]["step"] == 5
+    broken = resume(tmp_path / "broken")
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(broken).values(), strict=True))
+    assert [r["terms"] for r in records(whole, "step")][6:] == [r["terms"] for r in records(broken, "step")][-6:]
+    mine, theirs = stillhouse.load(tmp_path / "whole"), stillhouse.load(tmp_path / "broken")
+    images = torch.rand(2, 3, 16, 16)
+    assert torch.equal(mine(images), theirs(images))
+
+
+def test_what_a_run_leaves_behind(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    run = train_tiny(tmp_path / "run", "sdssl-simclr")
+    names = {path.name for path in run.folder.iterdir()}
+    assert names == {"recipe.toml", "checkpoints", "encoder", "log.jsonl", "samples.npz", "quarantine.txt"}
+    assert run.quarantine_file.read_text() == ""
+    steps = records(run, "step")
+    assert [record["step"] for record in steps] == list(range(1, 13))
+    assert steps[-1]["progress"] == 1
+    assert steps[0]["learning_rate"] == 0
+    assert all(set(record["terms"]) == {"final", "intermediate"} for record in steps)
+    assert [record["step"] for record in records(run, "knn")] == [4, 8, 12]
+    assert [record["step"] for record in records(run, "health")] == [4, 8, 12]
+    assert records(run, "health")[0]["sentence"]
+    with np.load(run.samples_file) as samples:
+        assert samples["originals"].shape == (8, 16, 16, 3)
+        assert samples["views"].shape == (2, 8, 16, 16, 3)
+    best = read_checkpoint(run.checkpoints.best)["progress"]
+    assert best["best"] == max(record["score"] for record in records(run, "knn"))
+    recipe = run.read_recipe()
+    assert recipe.encoder.image_size == 16
+    assert recipe.training.precision in {"fp32", "bf16"}
+    assert recipe.method.views.views
+
+
+def test_same_recipe_same_losses_and_another_seed_others(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    runs = [train_tiny(tmp_path / str(n), settings={"training.seed": seed}) for n, seed in enumerate((0, 0, 1))]
+    losses = [[record["loss"] for record in records(run, "step")] for run in runs]
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+
+
+def test_watching_changes_nothing(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    quiet = {"evaluation.every": 0, "training.health_steps": 0, "training.checkpoint_steps": 100}
+    watched, unwatched = train_tiny(tmp_path / "a"), train_tiny(tmp_path / "b", settings=quiet)
+    assert [r["loss"] for r in records(watched, "step")] == [r["loss"] for r in records(unwatched, "step")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_first_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path, train_tiny: TrainTiny) -> None:
+    class Asks(DiesAt):
+        def hear(self, record: Mapping[str, Any]) -> None:
+            if record["kind"] == "step" and record["step"] == self.step:
+                signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=rf"stopped by {number.name} after step 7; saved; .*stillhouse resume"):
+        train_tiny(tmp_path / "run", listeners=[Asks(7)], settings={"training.checkpoint_steps": 100})
+    assert signal.getsignal(number) == before
+    assert read_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["step"] == 7
+    whole, stopped = train_tiny(tmp_path / "whole"), resume(tmp_path / "run")
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(stopped).values(), strict=True))
+
+
+def test_a_run_directory_is_never_overwritten(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    run = train_tiny(tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    with pytest.raises(RunError, match=r"already holds a run.*training.epochs: 3.* became 9.*resume"):
+        train_tiny(tmp_path / "run", settings={"training.epochs": 9})
+    assert before == {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+
+
+def test_resuming_with_a_changed_recipe_is_refused_with_the_keys(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    run = train_tiny(tmp_path / "run")
+    text = run.recipe_file.read_text()
+    run.recipe_file.write_text(text.replace("temperature = 0.2", "temperature = 0.3"))
+    with pytest.raises(RunError, match=r"method.temperature: 0.2 became 0.3"):
+        resume(run.folder)
+    run.recipe_file.write_text(text)
+    resume(run.folder)
+
+
+def test_a_finished_run_resumes_to_itself(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    run = train_tiny(tmp_path / "run")
+    before = weights(run)
+    resume(run.folder)
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), weights(run).values(), strict=True))
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_terms_and_remedy(
+    tmp_path: Path, train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = SimCLR.forward
+
+    def poisoned(self: SimCLR, batch: Any, progress: float) -> dict[str, Tensor]:
+        return {name: term * (torch.nan if progress >= 0.5 else 1) for name, term in plain(self, batch, progress).items()}
+
+    monkeypatch.setattr(SimCLR, "forward", poisoned)
+    with pytest.raises(TrainingError, match=r"not finite at step 7 \(contrast nan\).*learning_rate"):
+        train_tiny(tmp_path / "run")
+    content = read_checkpoint(tmp_path / "run/checkpoints/last.pt")
+    assert content["progress"]["step"] == 6
+    assert all(tensor.isfinite().all() for tensor in content["method"].values())
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    tmp_path: Path, train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = torch.save
+
+    def full(content: Any, file: Any) -> None:
+        plain(content, file)
+        if content["progress"]["step"] == 6:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RunError, match=r"last\.pt: cannot be written .*No space left"):
+        train_tiny(tmp_path / "run")
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["step"] == 5
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+
+
+def test_a_damaged_checkpoint_is_an_error_and_not_code(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    run = train_tiny(tmp_path / "run")
+    whole = run.checkpoints.last.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"cos\nsystem\n(S'echo hacked'\ntR."):
+        run.checkpoints.last.write_bytes(content)
+        with pytest.raises(RunError, match=r"last\.pt: cannot be read"):
+            resume(run.folder)
+
+
+def test_a_torn_log_line_is_cut_off(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    with pytest.raises(Crash):
+        train_tiny(tmp_path / "run", listeners=[DiesAt(6)])
+    with open(tmp_path / "run/log.jsonl", "a") as file:
+        file.write('{"kind": "step", "st')
+    run = resume(tmp_path / "run")
+    assert records(run, "step")[-1]["step"] == 12
+
+
+def test_accumulation_is_the_mean_of_its_batches(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    run = train_tiny(tmp_path / "run", settings={"training.accumulate": 2, "training.batch_size": 8})
+    assert records(run, "step")[-1]["step"] == 12
+    assert run.read_recipe().training.images_per_step == 16
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "told"),
+    [
+        ({"training.device": "abacus"}, SettingsError, "training.device"),
+        ({"training.batch_size": 1}, SettingsError, "training.batch_size"),
+        ({"training.epoch": 5}, SettingsError, "did you mean training.epochs"),
+        ({"trainings.epochs": 5}, SettingsError, "did you mean training"),
+        ({"method.name": "simclrr"}, SettingsError, "did you mean simclr"),
+        ({"encoder.name": "vit_micr"}, SettingsError, "did you mean vit_micro"),
+        ({"data.uri": "nowhere/"}, DataError, "nowhere"),
+        ({"encoder.patch_size": 7}, SettingsError, "patch_size"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(
+    settings: dict[str, Any], error: type[Exception], told: str, tmp_path: Path, train_tiny: TrainTiny
+) -> None:
+    with pytest.raises(error, match=told):
+        train_tiny(tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_images_per_step_than_there_are_is_brought_down(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    run = train_tiny(tmp_path / "run", settings={"training.batch_size": 1000})
+    assert run.read_recipe().training.batch_size == 64
+
+
+def test_tensorboard_hears_the_same_numbers(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    pytest.importorskip("tensorboard")
+    run = train_tiny(tmp_path / "run", settings={"training.tensorboard": True, "training.epochs": 1})
+    assert any((run.folder / "tensorboard").iterdir())
+
+
+def test_training_leaves_the_callers_random_state_alone(tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    train({"method": {"name": "byol"}}, "digits", tmp_path / "run", TINY | {"training.epochs": 0.3})
+    assert torch.equal(before, torch.get_rng_state())
