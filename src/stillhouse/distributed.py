@@ -17,8 +17,8 @@ from stillhouse.errors import TrainingError
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    """Number of this process, from 0; before and after the processes are joined, the one that `torchrun` gave it."""
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:

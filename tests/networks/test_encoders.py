@@ -60,7 +60,8 @@ def test_stems_of_a_residual_network(stem: str, side: int) -> None:
 
 
 def test_what_follows_from_the_images() -> None:
-    assert EncoderConfig().fit(32) == EncoderConfig(image_size=32, patch_size=4)
+    assert EncoderConfig().fit(32) == EncoderConfig(name="vit_micro", image_size=32, patch_size=4)
+    assert EncoderConfig().fit(224) == EncoderConfig(name="vit_tiny", image_size=224, patch_size=16)
     assert EncoderConfig(name="vit_small").fit(224).patch_size == 16
     assert EncoderConfig(name="resnet18").fit(32).stem == "cifar"
     assert EncoderConfig(name="resnet18").fit(64).stem == "compact"

@@ -100,7 +100,9 @@ def test_watching_changes_nothing(tmp_path: Path, train_tiny: TrainTiny) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_first_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path, train_tiny: TrainTiny) -> None:
+def test_a_signal_saves_first_and_says_how_to_go_on(
+    number: signal.Signals, tmp_path: Path, train_tiny: TrainTiny
+) -> None:
     class Asks(DiesAt):
         def hear(self, record: Mapping[str, Any]) -> None:
             if record["kind"] == "step" and record["step"] == self.step:
@@ -146,7 +148,9 @@ def test_a_loss_that_is_not_finite_stops_with_step_terms_and_remedy(
     plain = SimCLR.forward
 
     def poisoned(self: SimCLR, batch: Any, progress: float) -> dict[str, Tensor]:
-        return {name: term * (torch.nan if progress >= 0.5 else 1) for name, term in plain(self, batch, progress).items()}
+        return {
+            name: term * (torch.nan if progress >= 0.5 else 1) for name, term in plain(self, batch, progress).items()
+        }
 
     monkeypatch.setattr(SimCLR, "forward", poisoned)
     with pytest.raises(TrainingError, match=r"not finite at step 7 \(contrast nan\).*learning_rate"):

@@ -20,7 +20,7 @@ from stillhouse.evaluation.sweep import BATCH_SIZE, fit_sgd
 
 Protocol = Literal["lbfgs", "sgd", "ridge"]
 
-PENALTIES = tuple(10.0**power for power in range(0, -9, -1))
+PENALTIES = tuple(10.0**power for power in range(-1, -10, -1))
 """From strong to weak, for rows whose mean squared norm is 1 (see `principal_axes`)."""
 LEARNING_RATES = tuple(rate * BATCH_SIZE / 256 for rate in (0.1, 0.3, 1.0, 3.0, 10.0))
 HELD_OUT = 0.1

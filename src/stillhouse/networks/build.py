@@ -20,8 +20,9 @@ Channels = Annotated[tuple[float, ...], Len(3, 3)]
 class EncoderConfig:
     """Which network to train."""
 
-    name: str = "vit_micro"
-    """A vision transformer (`vit_nano` to `vit_base`), a residual network (`resnet10` to `resnet50`) or `timm:NAME`."""
+    name: str = "auto"
+    """A vision transformer (`vit_nano` to `vit_base`), a residual network (`resnet10` to `resnet50`) or `timm:NAME`;
+    `auto` follows the image size: `vit_micro` up to 48 px, else `vit_tiny`."""
     image_size: Annotated[int, Ge(0)] = 0
     """Side in pixels; 0 follows the images."""
     patch_size: Annotated[int, Ge(0)] = 0
@@ -45,23 +46,24 @@ class EncoderConfig:
         check_name(self.name)
         size = self.image_size or image_size
         small, medium = size <= 48, size <= 112
+        name = self.name if self.name != "auto" else "vit_micro" if small else "vit_tiny"
         stem = self.stem
-        if stem == "auto" and self.name in RESNET_SHAPES:
+        if stem == "auto" and name in RESNET_SHAPES:
             stem = "cifar" if small else "compact" if medium else "imagenet"
         patch = self.patch_size
-        if self.name in VIT_SHAPES:
+        if name in VIT_SHAPES:
             patch = patch or (4 if small else 8 if medium else 16)
             if size % patch:
                 raise SettingsError(
                     f"encoder.patch_size: {patch} does not divide the image size {size}; "
                     f"set encoder.image_size={size // patch * patch or patch} or another patch size"
                 )
-        return replace(self, image_size=size, patch_size=patch, stem=stem)
+        return replace(self, name=name, image_size=size, patch_size=patch, stem=stem)
 
 
 def check_name(name: str) -> None:
     """Raise `SettingsError`, with the nearest name, unless `name` is one that `build_encoder` knows."""
-    known = [*VIT_SHAPES, *RESNET_SHAPES]
+    known = ["auto", *VIT_SHAPES, *RESNET_SHAPES]
     if name in known or name.startswith("timm:"):
         return
     near = difflib.get_close_matches(name, known, 1, 0.0)[0]

@@ -45,7 +45,7 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
         if not self.training:
             return super().forward(input)
-        rows = input.float()
+        rows = input.to(torch.promote_types(input.dtype, torch.float32))
         across = [dimension for dimension in range(rows.ndim) if dimension != 1]
         count = sum_over_processes(rows.new_tensor([rows.numel() / rows.shape[1]]))
         mean = sum_over_processes(rows.sum(across)) / count

@@ -195,7 +195,7 @@ def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: S
         _observers(recipe, store, _steps_per_epoch(recipe, store)),
     )  # fmt: skip
     if world_size() > 1:
-        loop.model = DistributedDataParallel(method, broadcast_buffers=False)
+        loop.model = DistributedDataParallel(method)
     try:
         loop.run(state)
     except Interrupted as stop:

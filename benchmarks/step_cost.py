@@ -1,0 +1,86 @@
+"""What a SimCLR step costs beyond its encoder: `stillhouse.train` as it is, over the bare step of the same encoder.
+
+    python benchmarks/step_cost.py --data URI [--out FILE]
+
+The run makes views, calls encoder and projector, computes the loss, takes the optimizer step and writes its log; the
+bare step is forward, backward and fused AdamW of the same encoder on two fixed views, in the same precision and layout.
+Both take turns, step by step on a CPU and ten steps at a time on a GPU. Last column of parts: the same method and
+optimizer on fixed views, so that the difference to the run is views and bookkeeping.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from steps import bare_step, lasting, method_step, prepared, views
+from timing import Bar, Row, Table, Turns, parser, prepare, ratio, report
+
+import stillhouse
+
+
+@dataclass(frozen=True)
+class Case:
+    """One encoder, its batch size on a CPU and on a GPU, and how dear a step may be."""
+
+    name: str
+    encoder: str
+    patch_size: int
+    batch_size: int
+    large_batch_size: int
+    steps: int
+    bar: float
+    bar_on_gpu: float
+
+
+CASES = (
+    Case("vit_micro", "vit_micro", 0, 256, 1024, 8, 1.03, 1.35),
+    Case("resnet18, CIFAR stem", "resnet18", 0, 64, 512, 8, 1.02, 1.10),
+    Case("vit_nano, patch 8", "vit_nano", 8, 256, 4096, 60, 1.35, 2.0),
+)
+SKIPPED = 2
+
+
+def compare(case: Case, data: str, rounds: int, device: torch.device) -> Row:
+    """Time one case."""
+    on_gpu = device.type == "cuda"
+    batch_size, together = (case.large_batch_size, 10) if on_gpu else (case.batch_size, 1)
+    settings = {
+        "encoder.name": case.encoder,
+        "encoder.patch_size": case.patch_size,
+        "training.batch_size": batch_size,
+        "training.log_steps": together,
+        "data.limit": 8 * batch_size,
+    }
+    run = prepared("simclr", data, settings)
+    settings = dict(lasting(together * (rounds * case.steps // 8 + SKIPPED), len(run.store), settings))
+    turns = Turns({"bare": bare_step(run), "method": method_step(run, views(run)[0])}, device, SKIPPED)
+    with tempfile.TemporaryDirectory() as folder:
+        stillhouse.train("simclr", data, Path(folder) / "run", settings, listeners=[turns])
+    training, step = run.recipe.training, ratio(turns.times["run"], turns.times["bare"])
+    return {
+        "encoder": case.name,
+        "B": batch_size,
+        "runs in": f"{training.precision}, {training.memory_format}",
+        "bare, images/s": batch_size / min(turns.times["bare"]),
+        "run, images/s": batch_size / min(turns.times["run"]),
+        "method / bare": ratio(turns.times["method"], turns.times["bare"]),
+        "run / bare": step,
+        "bar": Bar(case.bar_on_gpu if on_gpu else case.bar).judge(step),
+        "rounds": str(len(turns.times["run"])),
+    }
+
+
+def main() -> None:
+    """Measure, print, and write where asked."""
+    arguments = parser("Time a SimCLR step against the bare step of its encoder.", rounds=8)
+    arguments.add_argument("--data", required=True, help="URI of images of about 32 pixels")
+    arguments.add_argument("--only", default="", help="only cases whose name contains this")
+    chosen = arguments.parse_args()
+    device = prepare()
+    rows = [compare(case, chosen.data, chosen.rounds, device) for case in CASES if chosen.only in case.name]
+    report([Table("A SimCLR step over the bare step of its encoder", rows)], device, chosen.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""The command line as a user meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from stillhouse.cli.main import main
+from stillhouse.methods.table import METHODS
+from stillhouse.recipes.recipe import find_recipe, methods_without_recipe, read_recipe, shipped_recipes
+
+OURS = {"STILLHOUSE_CACHE": "{folder}/cache", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+TINY = [
+    f"--set={setting}"
+    for setting in (
+        "data.limit=64",
+        "encoder.name=vit_nano",
+        "training.epochs=3",
+        "training.batch_size=16",
+        "training.checkpoint_steps=1",
+        "training.log_steps=1",
+        "evaluation.every=1",
+    )
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command printed."""
+
+    stdout: str
+    stderr: str
+
+
+Stillhouse = Callable[..., Outcome]
+
+
+@pytest.fixture
+def stillhouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Stillhouse:
+    """Run a command in `tmp_path` inside this process and insist on its exit code."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in OURS.items():
+        monkeypatch.setenv(name, value.format(folder=tmp_path))
+
+    def run(*words: str, code: int = 0) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["stillhouse", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        outcome = Outcome(*capfd.readouterr())
+        assert (ended.value.code or 0) == code, outcome
+        assert "Traceback" not in outcome.stderr
+        return outcome
+
+    return run
+
+
+def in_a_process(folder: Path, *words: str) -> None:
+    """Run a command in `folder` in a process of its own."""
+    subprocess.run([sys.executable, "-m", "stillhouse", *words], check=True, cwd=folder, env=environment(folder))
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return os.environ | {name: value.format(folder=folder) for name, value in OURS.items()}
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipes_are_whole(name: str) -> None:
+    recipe = read_recipe(find_recipe(name))
+    assert recipe.about.summary
+    assert recipe.about.source
+    assert recipe.method_name in METHODS
+
+
+def test_every_method_has_a_recipe_of_its_own_name() -> None:
+    assert methods_without_recipe() == []
+    assert set(METHODS) <= set(shipped_recipes())
+
+
+def test_from_images_to_a_report(tmp_path: Path, stillhouse: Stillhouse) -> None:
+    trained = stillhouse("train", "sdssl-simclr", "--data", "digits#train", "--out", "run", *TINY)
+    assert "k-NN" in trained.stdout
+    assert "loss" in trained.stdout
+    judged = stillhouse("evaluate", "run", "--data", "digits#test", "--set", "evaluation.alignment_images=32")
+    assert "untrained" in judged.stdout
+    evaluation = json.loads((tmp_path / "run/evaluation.json").read_text())
+    assert {(r["subject"], r["block"]) for r in evaluation["results"]} == {
+        ("encoder", 1), ("encoder", 2), ("untrained", 1), ("untrained", 2), ("pixels", 0),
+    }  # fmt: skip
+    reported = stillhouse("report", "run")
+    assert "report.html" in reported.stdout
+    assert (tmp_path / "run/report.html").stat().st_size > 10_000
+    again = stillhouse("train", "sdssl-simclr", "--data", "digits#train", "--out", "run", *TINY, code=4)
+    assert "stillhouse resume run" in again.stderr
+
+
+def test_lists(stillhouse: Stillhouse) -> None:
+    methods, recipes = stillhouse("methods").stdout, stillhouse("recipes").stdout
+    assert all(name in methods for name in METHODS)
+    assert all(name in recipes for name in shipped_recipes())
+    shown = stillhouse("recipes", "byol").stdout
+    assert 'name = "byol"' in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["train", "simcrl", "--data", "digits", "--out", "run"], 2, "did you mean simclr"),
+        (["train", "simclr", "--data", "nowhere", "--out", "run"], 3, "nowhere"),
+        (["train", "simclr", "--data", "digits", "--out", "run", "--set", "training.epoch=1"], 2, "training.epochs"),
+        (["train", "simclr", "--data", "digits", "--out", "run", "--set", "training.epochs"], 2, "--set"),
+        (["train", "missing.toml", "--data", "digits", "--out", "run"], 2, "missing.toml"),
+        (["train", "simclr", "--out", "run"], 2, "--data"),
+        (["resume", "nowhere"], 4, "nowhere"),
+        (["evaluate", "nowhere", "--data", "digits"], 4, "nowhere"),
+        (["report", "nowhere"], 4, "nowhere"),
+        (["recipes", "nothing"], 2, "not shipped"),
+    ],
+)
+def test_mistakes_are_one_message_and_an_exit_code(
+    words: list[str], code: int, told: str, tmp_path: Path, stillhouse: Stillhouse
+) -> None:
+    result = stillhouse(*words, code=code)
+    assert told in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_file_may_start_from_a_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('base = "byol"\n[training]\nepochs = 5\n[method]\nmomentum = 0.5\n')
+    recipe = read_recipe(find_recipe(str(tmp_path / "mine.toml")))
+    assert (recipe.method_name, recipe.training.epochs, recipe.method.momentum) == ("byol", 5.0, 0.5)
+    assert recipe.training.batch_size == read_recipe(find_recipe("byol")).training.batch_size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_kill_at_any_moment_then_resume(method: str, tmp_path: Path) -> None:
+    import random
+
+    import torch
+
+    words = ["train", method, "--data", "digits#train", *TINY, "--set=training.epochs=12"]
+    in_a_process(tmp_path, *words, "--out", "whole")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stillhouse", *words, "--out", "killed"],
+        cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not (tmp_path / "killed/checkpoints/last.pt").exists():
+        time.sleep(0.01)
+    time.sleep(random.random())
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    in_a_process(tmp_path, "resume", "killed")
+    whole, killed = (
+        torch.load(tmp_path / name / "checkpoints/last.pt", weights_only=True) for name in ("whole", "killed")
+    )
+    assert whole["progress"]["step"] == killed["progress"]["step"]
+    assert all(torch.equal(whole["method"][key], killed["method"][key]) for key in whole["method"])
+
+
+@pytest.mark.slow
+def test_torchrun_trains_and_resumes(tmp_path: Path) -> None:
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "0",
+        "-m",
+        "stillhouse",
+    ]
+    words = ["train", "sdssl-mocov3", "--data", "digits#train", "--out", "run", *TINY]
+    for arguments in (words, ["resume", "run"]):
+        result = subprocess.run(
+            [*torchrun, *arguments], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert result.stdout.count("trained: ") == 1
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert max(steps) == 12
