@@ -21,9 +21,10 @@ import stillhouse
 
 @dataclass(frozen=True)
 class Case:
-    """One encoder, its batch size on a CPU and on a GPU, and how dear a step may be."""
+    """A shipped recipe with an encoder, its batch size on a CPU and on a GPU, and how dear a step may be."""
 
     name: str
+    recipe: str
     encoder: str
     patch_size: int
     batch_size: int
@@ -34,9 +35,9 @@ class Case:
 
 
 CASES = (
-    Case("vit_micro", "vit_micro", 0, 256, 1024, 8, 1.03, 1.35),
-    Case("resnet18, CIFAR stem", "resnet18", 0, 64, 512, 8, 1.02, 1.10),
-    Case("vit_nano, patch 8", "vit_nano", 8, 256, 4096, 60, 1.35, 2.0),
+    Case("vit_micro", "simclr", "vit_micro", 0, 256, 1024, 8, 1.03, 1.35),
+    Case("resnet18, CIFAR stem", "simclr-resnet18", "resnet18", 0, 64, 512, 8, 1.02, 1.10),
+    Case("vit_nano, patch 8", "simclr", "vit_nano", 8, 256, 4096, 60, 1.35, 2.0),
 )
 SKIPPED = 2
 
@@ -52,11 +53,11 @@ def compare(case: Case, data: str, rounds: int, device: torch.device) -> Row:
         "training.log_steps": together,
         "data.limit": 8 * batch_size,
     }
-    run = prepared("simclr", data, settings)
+    run = prepared(case.recipe, data, settings)
     settings = dict(lasting(together * (rounds * case.steps // 8 + SKIPPED), len(run.store), settings))
     turns = Turns({"bare": bare_step(run), "method": method_step(run, views(run)[0])}, device, SKIPPED)
     with tempfile.TemporaryDirectory() as folder:
-        stillhouse.train("simclr", data, Path(folder) / "run", settings, listeners=[turns])
+        stillhouse.train(case.recipe, data, Path(folder) / "run", settings, listeners=[turns])
     training, step = run.recipe.training, ratio(turns.times["run"], turns.times["bare"])
     return {
         "encoder": case.name,

@@ -75,8 +75,7 @@ def test_bf16_gives_nearly_the_same_in_float32() -> None:
 
 def test_values_that_are_not_finite_are_refused() -> None:
     encoder = make_encoder()
-    with torch.no_grad():
-        encoder.head[1].weight.fill_(torch.nan)
+    torch.nn.init.constant_(encoder.get_parameter("head.1.weight"), torch.nan)
     with pytest.raises(TrainingError, match=r"encoder, block 2: vectors of 3 images are not finite; train again"):
         extract(encoder, make_store([0, 1, 2]))
 

@@ -8,10 +8,10 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor
 
-from stillhouse.evaluation.axes import principal_axes
 from stillhouse.evaluation.linear import LEARNING_RATES, Protocol, fit_probe
 from stillhouse.evaluation.logistic import Linear, cross_entropy, fit_logistic, zero_linear
 from stillhouse.evaluation.ridge import fit_ridge
+from stillhouse.evaluation.scaling import fit_scaling
 from stillhouse.evaluation.split import hold_out, thin
 from stillhouse.evaluation.sweep import fit_sgd
 
@@ -27,8 +27,8 @@ def problem(count: int, dim: int, num_classes: int, seed: int = 0) -> tuple[Tens
     return rows * torch.linspace(2, 0.1, dim) @ mixing + 4, labels
 
 
-def mean_square(rows: Tensor) -> Tensor:
-    return rows.square().mean(0)
+def covariance(rows: Tensor) -> Tensor:
+    return torch.cov(rows.mT, correction=0)
 
 
 @pytest.mark.parametrize("inverse", [0.01, 1.0, 100.0])
@@ -38,7 +38,7 @@ def test_coefficients_equal_scikit_learn(inverse: float) -> None:
     reference.fit(rows.numpy(), labels.numpy())
     l2 = 1 / (inverse * len(rows))
     found = fit_logistic(
-        rows, labels, zero_linear(rows, 4), l2=l2, curvature=mean_square(rows), tolerance=1e-12, max_steps=5000
+        rows, labels, zero_linear(rows, 4), l2=l2, gram=covariance(rows), tolerance=1e-12, max_steps=5000
     )
     np.testing.assert_allclose(found.weight.numpy(), reference.coef_, atol=1e-6)
     bias = found.bias - found.bias.mean()
@@ -49,7 +49,7 @@ def test_the_probe_agrees_with_scikit_learn_in_accuracy() -> None:
     rows, labels = problem(3000, 12, 5)
     asked, truth = problem(2000, 12, 5, seed=1)
     probe = fit_probe(rows.float(), labels, 5)
-    scale = probe.axes.scale[0].item()
+    scale = probe.scaling.scale[0].item()
     reference = LogisticRegression(C=1 / (probe.value * scale**2 * len(rows)), max_iter=20_000, tol=1e-8)
     expected = reference.fit(rows.numpy(), labels.numpy()).score(asked.numpy(), truth.numpy())
     assert (probe.classify(asked.float()) == truth).double().mean().item() == pytest.approx(expected, abs=1e-3)
@@ -76,7 +76,7 @@ def test_loss_of_the_start_is_the_log_of_the_number_of_classes() -> None:
 
 def test_an_endless_penalty_leaves_the_log_priors() -> None:
     rows, labels = problem(300, 4, 3)
-    found = fit_logistic(rows, labels, zero_linear(rows, 3), l2=1e9, curvature=mean_square(rows), tolerance=1e-12)
+    found = fit_logistic(rows, labels, zero_linear(rows, 3), l2=1e9, gram=covariance(rows), tolerance=1e-12)
     priors = torch.bincount(labels).double() / len(labels)
     torch.testing.assert_close(found.bias.log_softmax(0), priors.log(), atol=1e-6, rtol=0)
     assert found.weight.abs().max() < 1e-6
@@ -84,44 +84,45 @@ def test_an_endless_penalty_leaves_the_log_priors() -> None:
 
 def test_float32_rows_give_the_same_optimum_to_four_digits() -> None:
     rows, labels = problem(2000, 8, 4)
-    axes = principal_axes(rows, standardize=False)
-    turned = axes.apply(rows)
+    scaling = fit_scaling(rows, standardize=False)
+    scaled = scaling.apply(rows)
     pair = [
-        fit_logistic(data, labels, zero_linear(data, 4), l2=1e-4, curvature=axes.curvature, tolerance=1e-5)
-        for data in (turned, turned.float())
+        fit_logistic(data, labels, zero_linear(data, 4), l2=1e-4, gram=scaling.gram, tolerance=1e-5)
+        for data in (scaled, scaled.float())
     ]
     torch.testing.assert_close(pair[0].weight, pair[1].weight, atol=2e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("standardize", [False, True])
-def test_principal_axes_are_uncorrelated_centered_and_of_unit_size(standardize: bool) -> None:
+def test_scaled_rows_are_centered_and_of_unit_size(standardize: bool) -> None:
     rows, _ = problem(500, 9, 2)
     rows[:, 3] = 1.25  # says nothing
-    axes = principal_axes(rows, standardize=standardize)
-    turned = axes.apply(rows)
-    gram = turned.mT @ turned / len(rows)
-    torch.testing.assert_close(gram, axes.curvature.diag(), atol=1e-9, rtol=0)
-    assert turned.mean(0).abs().max() < 1e-9
-    assert turned.square().sum(1).mean().item() == pytest.approx(1.0)
-    spread = rows.std(0, correction=0) / axes.scale
-    assert (spread[axes.scale.argsort()] - spread.mean()).abs().max() > 1e-3 or standardize
+    scaling = fit_scaling(rows, standardize=standardize)
+    scaled = scaling.apply(rows)
+    gram = scaled.mT @ scaled / len(rows)
+    torch.testing.assert_close(gram, scaling.gram, atol=1e-9, rtol=0)
+    assert scaled.mean(0).abs().max() < 1e-9
+    assert scaled.square().sum(1).mean().item() == pytest.approx(1.0)
+    telling = torch.arange(9) != 3
+    equal = scaled[:, telling].std(0, correction=0) if standardize else scaling.scale
+    torch.testing.assert_close(equal, equal[:1].expand_as(equal))
     order = torch.tensor([4, 0, 4])
-    torch.testing.assert_close(axes.apply(rows, order), turned[order])
+    torch.testing.assert_close(scaling.apply(rows, order), scaled[order])
 
 
 def test_ridge_equals_scikit_learn() -> None:
     rows, labels = problem(300, 6, 3)
-    axes = principal_axes(rows, standardize=False)
-    turned = axes.apply(rows)
-    found = fit_ridge(turned, labels, 3, 1e-3, axes.curvature)
-    reference = Ridge(alpha=1e-3 * len(rows)).fit(turned.numpy(), np.eye(3)[labels.numpy()])
+    scaling = fit_scaling(rows, standardize=False)
+    scaled = scaling.apply(rows)
+    found = fit_ridge(scaled, labels, 3, 1e-3, scaling.gram)
+    reference = Ridge(alpha=1e-3 * len(rows)).fit(scaled.numpy(), np.eye(3)[labels.numpy()])
     np.testing.assert_allclose(found.weight.numpy(), reference.coef_, atol=1e-8)
     np.testing.assert_allclose(found.bias.numpy(), reference.intercept_, atol=1e-8)
 
 
 def test_rates_swept_together_equal_rates_trained_alone() -> None:
     rows, labels = problem(700, 10, 4)
-    rows = principal_axes(rows, standardize=False).apply(rows).float()
+    rows = fit_scaling(rows, standardize=False).apply(rows).float()
     together = fit_sgd(rows, labels, 4, (0.1, 1.0, 5.0), seed=3, epochs=4)
     for rate, classifier in zip((0.1, 1.0, 5.0), together, strict=True):
         (alone,) = fit_sgd(rows, labels, 4, (rate,), seed=3, epochs=4)

@@ -93,3 +93,10 @@ def test_undisturbed_leaves_no_trace() -> None:
         torch.rand(1)
     assert modes == [module.training for module in encoder.modules()]
     assert all(torch.equal(before[name], tensor) for name, tensor in encoder.state_dict().items())
+
+
+def test_every_residual_network_has_a_shape() -> None:
+    from stillhouse.networks.build import RESIDUAL
+    from stillhouse.networks.resnet import RESNET_SHAPES
+
+    assert tuple(RESNET_SHAPES) == RESIDUAL

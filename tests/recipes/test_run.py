@@ -67,6 +67,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path, train_tiny: TrainTiny) -> None
     names = {path.name for path in run.folder.iterdir()}
     assert names == {"recipe.toml", "checkpoints", "encoder", "log.jsonl", "samples.npz", "quarantine.txt"}
     assert run.quarantine_file.read_text() == ""
+    assert not records(run, "glimpse")
     steps = records(run, "step")
     assert [record["step"] for record in steps] == list(range(1, 13))
     assert steps[-1]["progress"] == 1

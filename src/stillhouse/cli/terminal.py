@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from stillhouse.training.journal import GLIMPSE
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -36,7 +38,10 @@ class Terminal:
 
     def hear(self, record: Mapping[str, Any]) -> None:
         """Show the record."""
-        kind = "step" if record["kind"] == "glimpse" else str(record["kind"])
+        if record["kind"] == "start":
+            self.console.print(*record["about"], sep="\n", soft_wrap=True, highlight=False, markup=False)
+            return
+        kind = "step" if record["kind"] == GLIMPSE else str(record["kind"])
         self._newest[kind] = record
         if "step" not in self._newest:
             return
@@ -64,7 +69,7 @@ class Terminal:
         terms = "  ".join(f"{name} {value:.4f}" for name, value in step["terms"].items())
         parts = [
             f"step {step['step']}  epoch {step['epoch']:.2f}  {_remaining(step)}",
-            f"{step['images_per_second']:.0f} images/s, {step['data_share']:.0%} of it waiting for data",
+            f"{step['images_per_second']:.0f} images/s, {step['data_share']:.0%} of the time waiting for data",
             f"loss {step['loss']:.4f}  ({terms})" if len(step["terms"]) > 1 else terms,
         ]
         if "knn" in self._newest:

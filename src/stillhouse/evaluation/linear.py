@@ -5,33 +5,35 @@ probe is fitted again to all of them. The test rows are never looked at.
 Letters: N rows, D width, C classes.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from stillhouse.evaluation.axes import Axes, principal_axes
 from stillhouse.evaluation.logistic import Linear, fit_logistic, zero_linear
 from stillhouse.evaluation.ridge import fit_ridge
+from stillhouse.evaluation.scaling import Scaling, fit_scaling
 from stillhouse.evaluation.split import hold_out
 from stillhouse.evaluation.sweep import BATCH_SIZE, fit_sgd
 
 Protocol = Literal["lbfgs", "sgd", "ridge"]
 
 PENALTIES = tuple(10.0**power for power in range(-1, -10, -1))
-"""From strong to weak, for rows whose mean squared norm is 1 (see `principal_axes`)."""
+"""From strong to weak, for rows whose mean squared norm is 1 (see `fit_scaling`); the weakest are tried only where
+weaker still helps, since three worse ones in a row end the search."""
 LEARNING_RATES = tuple(rate * BATCH_SIZE / 256 for rate in (0.1, 0.3, 1.0, 3.0, 10.0))
 HELD_OUT = 0.1
-TOLERANCE = 1e-4
+CHOOSING_TOLERANCE, TOLERANCE = 1e-3, 1e-4
+PATIENCE = 3
 
 
 @dataclass(frozen=True)
 class Probe:
     """A fitted linear probe, and how it was chosen."""
 
-    axes: Axes
+    scaling: Scaling
     linear: Linear
     setting: str
     """What was chosen: `l2`, for rows of mean squared norm 1, or `learning_rate`."""
@@ -43,7 +45,7 @@ class Probe:
 
     def classify(self, rows: Tensor) -> Tensor:
         """Class int64 `[N]` of rows `[N, D]`."""
-        return self.linear.classify(self.axes.apply(rows))
+        return self.linear.classify(self.scaling.apply(rows))
 
 
 def fit_probe(
@@ -62,25 +64,50 @@ def fit_probe(
         labels: int64 `[N]` in [0, C).
         num_classes: C.
         protocol: logistic regression by L-BFGS, softmax regression by SGD, or least squares.
-        standardize: see `principal_axes`; off by default, as in the published protocols.
+        standardize: see `fit_scaling`; off by default, as in the published protocols.
         seed: of the held-out tenth and of SGD.
     """
-    axes = principal_axes(rows, standardize=standardize)
+    scaling = fit_scaling(rows, standardize=standardize)
     kept, held = hold_out(labels, HELD_OUT, seed)
     order = torch.cat([kept, held])  # held-out rows last: both parts are slices of one copy
-    turned, labels = axes.apply(rows, order), labels[order]
-    fit = _FITS[protocol]
-    count, grid = len(kept), LEARNING_RATES if protocol == "sgd" else PENALTIES
-    if len(held):
-        candidates = fit(turned[:count], labels[:count], num_classes, axes, grid, seed)
-        scores = [_accuracy(candidate, turned[count:], labels[count:]) for candidate in candidates]
-        best = max(range(len(grid)), key=lambda place: scores[place])  # of equals the first: the stronger penalty
-        beside = 1 if best == 0 else best - 1
-        held_out, at_edge = scores[best], best in (0, len(grid) - 1) and scores[best] > scores[beside]
-    else:
-        best, held_out, at_edge = len(grid) // 2, float("nan"), False
-    (linear,) = fit(turned, labels, num_classes, axes, grid[best : best + 1], seed)
-    return Probe(axes, linear, "learning_rate" if protocol == "sgd" else "l2", grid[best], held_out, at_edge)
+    scaled, labels = scaling.apply(rows, order), labels[order]
+    problem = _Problem(scaled[: len(kept)], labels[: len(kept)], num_classes, scaling.gram, seed, CHOOSING_TOLERANCE)
+    grid, fit = LEARNING_RATES if protocol == "sgd" else PENALTIES, _FITS[protocol]
+    scores = _scores(fit(problem, grid), scaled[len(kept) :], labels[len(kept) :]) if len(held) else [float("nan")]
+    best = scores.index(max(scores)) if len(held) else len(grid) // 2  # of equals the first: the stronger penalty
+    (linear,) = fit(replace(problem, rows=scaled, labels=labels, tolerance=TOLERANCE), grid[best : best + 1])
+    at_edge = best == len(grid) - 1 and scores[best] > scores[-2]
+    at_edge = at_edge or (best == 0 and len(scores) > 1 and scores[0] > scores[1])
+    return Probe(
+        scaling=scaling,
+        linear=linear,
+        setting="learning_rate" if protocol == "sgd" else "l2",
+        value=grid[best],
+        held_out=max(scores),
+        at_edge=at_edge,
+    )
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Scaled rows `[N, D]`, their labels, and the covariance of all of them."""
+
+    rows: Tensor
+    labels: Tensor
+    num_classes: int
+    gram: Tensor
+    seed: int
+    tolerance: float
+
+
+def _scores(candidates: Iterator[Linear], rows: Tensor, labels: Tensor) -> list[float]:
+    """Accuracies of the candidates, until `PATIENCE` of them in a row were worse than the best."""
+    scores: list[float] = []
+    for candidate in candidates:
+        scores.append(_accuracy(candidate, rows, labels))
+        if len(scores) - scores.index(max(scores)) > PATIENCE and max(scores[-PATIENCE:]) < max(scores):
+            break
+    return scores
 
 
 def _accuracy(linear: Linear, rows: Tensor, labels: Tensor) -> float:
@@ -90,30 +117,27 @@ def _accuracy(linear: Linear, rows: Tensor, labels: Tensor) -> float:
     return (linear.classify(rows) == labels).double().mean().item()
 
 
-_Fit = Callable[[Tensor, Tensor, int, Axes, tuple[float, ...], int], tuple[Linear, ...]]
-
-
-def _lbfgs(
-    rows: Tensor, labels: Tensor, num_classes: int, axes: Axes, grid: tuple[float, ...], seed: int
-) -> tuple[Linear, ...]:
+def _lbfgs(problem: _Problem, grid: Sequence[float]) -> Iterator[Linear]:
     """Along the grid, each optimum is the start of the next."""
-    linear, path = zero_linear(rows, num_classes), []
+    linear = zero_linear(problem.rows, problem.num_classes)
     for l2 in grid:
-        linear = fit_logistic(rows, labels, linear, l2=l2, curvature=axes.curvature, tolerance=TOLERANCE)
-        path.append(linear)
-    return tuple(path)
+        linear = fit_logistic(
+            problem.rows, problem.labels, linear, l2=l2, gram=problem.gram, tolerance=problem.tolerance
+        )
+        yield linear
 
 
-def _sgd(
-    rows: Tensor, labels: Tensor, num_classes: int, axes: Axes, grid: tuple[float, ...], seed: int
-) -> tuple[Linear, ...]:
-    return fit_sgd(rows, labels, num_classes, grid, seed)
+def _sgd(problem: _Problem, grid: Sequence[float]) -> Iterator[Linear]:
+    yield from fit_sgd(problem.rows, problem.labels, problem.num_classes, tuple(grid), problem.seed)
 
 
-def _ridge(
-    rows: Tensor, labels: Tensor, num_classes: int, axes: Axes, grid: tuple[float, ...], seed: int
-) -> tuple[Linear, ...]:
-    return tuple(fit_ridge(rows, labels, num_classes, l2, axes.curvature) for l2 in grid)
+def _ridge(problem: _Problem, grid: Sequence[float]) -> Iterator[Linear]:
+    for l2 in grid:
+        yield fit_ridge(problem.rows, problem.labels, problem.num_classes, l2, problem.gram)
 
 
-_FITS: dict[Protocol, _Fit] = {"lbfgs": _lbfgs, "sgd": _sgd, "ridge": _ridge}
+_FITS: dict[Protocol, Callable[[_Problem, Sequence[float]], Iterator[Linear]]] = {
+    "lbfgs": _lbfgs,
+    "sgd": _sgd,
+    "ridge": _ridge,
+}

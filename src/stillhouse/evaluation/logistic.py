@@ -66,39 +66,45 @@ def fit_logistic(
     start: Linear,
     *,
     l2: float,
-    curvature: Tensor,
+    gram: Tensor,
     tolerance: float,
     max_steps: int = 1000,
 ) -> Linear:
     """The optimum, by L-BFGS.
 
-    The search runs in coordinates stretched by `1 / sqrt(curvature / C + l2)`, in which the problem is round; in
-    principal axes a hundred steps become twenty. The optimum itself does not depend on it.
+    The search runs in coordinates in which the curvature at equal probabilities, `gram / C + l2`, is the identity: a
+    few dozen evaluations instead of thousands where features are correlated. The optimum does not depend on it.
 
     Args:
         rows: `[N, D]`; float64 for more than six digits.
         labels: int64 `[N]` in [0, C).
         start: classifier to begin with, for instance of a neighbouring `l2`.
         l2: penalty.
-        curvature: `[D]`, mean square of each column of `rows`.
-        tolerance: largest entry of the stretched gradient at the end.
+        gram: `[D, D]`, covariance of the rows, or of more rows like them.
+        tolerance: largest entry at the end of the gradient in those coordinates.
         max_steps: limit of the iterations.
     """
     num_classes, dim = start.weight.shape
-    stretch = torch.cat(
-        [(curvature.double() / num_classes + l2).rsqrt(), curvature.new_full((1,), num_classes**0.5).double()]
-    )
+    root, sideways = damped(gram / num_classes, l2, rows.dtype), num_classes**0.5
+    inverse = torch.linalg.solve_triangular(root, torch.eye(dim, dtype=root.dtype, device=root.device), upper=False)
 
     def unpack(point: Tensor) -> Linear:
-        table = point.view(num_classes, dim + 1) * stretch
-        return Linear(table[:, :dim], table[:, dim])
+        table = point.view(num_classes, dim + 1)
+        return Linear(table[:, :dim] @ inverse, table[:, dim] * sideways)
 
     def function(point: Tensor) -> tuple[Tensor, Tensor]:
         here = unpack(point)
         loss, slope = cross_entropy(rows, labels, here)
-        slopes = torch.cat([slope.weight + l2 * here.weight, slope.bias[:, None]], dim=1) * stretch
+        slopes = torch.cat([(slope.weight + l2 * here.weight) @ inverse.mT, slope.bias[:, None] * sideways], dim=1)
         return loss + l2 / 2 * here.weight.square().sum(), slopes.flatten()
 
-    first = (torch.cat([start.weight, start.bias[:, None]], dim=1) / stretch).flatten()
+    first = torch.cat([start.weight @ root, start.bias[:, None] / sideways], dim=1).flatten()
     noise = torch.finfo(rows.dtype).eps
     return unpack(minimize(function, first, tolerance=tolerance, noise=noise, max_steps=max_steps))
+
+
+def damped(gram: Tensor, l2: float, dtype: torch.dtype) -> Tensor:
+    """Lower triangular root `[D, D]` of `gram + l2`, with as much more as the rounding of `dtype` may have spoilt."""
+    damping = l2 + torch.finfo(dtype).eps * gram.trace()
+    root: Tensor = torch.linalg.cholesky(gram + damping * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
+    return root

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
-from torch import Tensor
+from torch import Tensor, nn
 
 from stillhouse.data.stream import Batch
 from stillhouse.data.views import FOLLOW_IMAGES, ViewPlan, asymmetric_pair_for
@@ -16,7 +16,6 @@ from stillhouse.losses.contrastive import info_nce
 from stillhouse.methods.method import Method
 from stillhouse.networks.encoder import Encoder
 from stillhouse.networks.heads import Branch, head_width, mlp
-from stillhouse.networks.resnet import ResNet
 from stillhouse.networks.teacher import MomentumTeacher
 from stillhouse.schedules import cosine
 
@@ -29,22 +28,23 @@ class MoCoV3Config:
     momentum: Annotated[float, Interval(ge=0, le=1)] = 0.99
     """Of the teacher at the start; rises to 1 along half a cosine."""
     projector_layers: Annotated[int, Ge(0)] = 0
-    """0 follows the encoder: 2 for a residual network, else 3."""
+    """0 follows the encoder: 2 for a convolutional network with batch normalization, else 3."""
     hidden_dim: Annotated[int, Ge(0)] = 0
     """Width of the hidden layers of projector and predictor; 0 follows the encoder."""
     output_dim: Annotated[int, Ge(1)] = 256
     predictor_norm: Literal["auto", "yes", "no"] = "auto"
-    """Whether the predictor's output is normalized over the batch; `auto`: not for a residual network."""
+    """Whether the predictor's output is normalized over the batch; `auto`: unless the encoder is a convolutional network
+    with batch normalization."""
     views: ViewPlan = FOLLOW_IMAGES
     """Empty follows the image size: `data.views.asymmetric_pair_for`."""
 
     def fit(self, encoder: Encoder) -> "MoCoV3Config":
         """The same settings with what follows from the encoder written out."""
-        residual = isinstance(encoder, ResNet)
-        norm = ("no" if residual else "yes") if self.predictor_norm == "auto" else self.predictor_norm
+        convolutional = any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
+        norm = ("no" if convolutional else "yes") if self.predictor_norm == "auto" else self.predictor_norm
         return replace(
             self,
-            projector_layers=self.projector_layers or (2 if residual else 3),
+            projector_layers=self.projector_layers or (2 if convolutional else 3),
             hidden_dim=self.hidden_dim or head_width(encoder.dim),
             predictor_norm=norm,
             views=self.views.or_else(asymmetric_pair_for(encoder.image_size)),

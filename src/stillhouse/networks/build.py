@@ -9,9 +9,9 @@ from annotated_types import Ge, Len
 
 from stillhouse.errors import SettingsError
 from stillhouse.networks.encoder import Encoder
-from stillhouse.networks.resnet import RESNET_SHAPES, ResNet
-from stillhouse.networks.timm_encoder import TimmEncoder
 from stillhouse.networks.vit import VIT_SHAPES, VisionTransformer
+
+RESIDUAL = ("resnet10", "resnet18", "resnet34", "resnet50")
 
 Channels = Annotated[tuple[float, ...], Len(3, 3)]
 
@@ -48,7 +48,7 @@ class EncoderConfig:
         small, medium = size <= 48, size <= 112
         name = self.name if self.name != "auto" else "vit_micro" if small else "vit_tiny"
         stem = self.stem
-        if stem == "auto" and name in RESNET_SHAPES:
+        if stem == "auto" and name in RESIDUAL:
             stem = "cifar" if small else "compact" if medium else "imagenet"
         patch = self.patch_size
         if name in VIT_SHAPES:
@@ -63,7 +63,7 @@ class EncoderConfig:
 
 def check_name(name: str) -> None:
     """Raise `SettingsError`, with the nearest name, unless `name` is one that `build_encoder` knows."""
-    known = ["auto", *VIT_SHAPES, *RESNET_SHAPES]
+    known = ["auto", *VIT_SHAPES, *RESIDUAL]
     if name in known or name.startswith("timm:"):
         return
     near = difflib.get_close_matches(name, known, 1, 0.0)[0]
@@ -84,9 +84,13 @@ def build_encoder(config: EncoderConfig, seed: int = 0) -> Encoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.name.startswith("timm:"):
+            from stillhouse.networks.timm_encoder import TimmEncoder  # a thousand models take half a second to import
+
             return TimmEncoder(config.name.removeprefix("timm:"), config.image_size)
         if config.name in VIT_SHAPES:
             shape = VIT_SHAPES[config.name]
             return VisionTransformer(shape, config.image_size, config.patch_size, config.mean, config.std)
+        from stillhouse.networks.resnet import ResNet  # as does torchvision
+
         assert config.stem != "auto"
         return ResNet(config.name, config.image_size, config.stem, config.mean, config.std)

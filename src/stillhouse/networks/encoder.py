@@ -44,7 +44,7 @@ class Encoder(nn.Module, ABC):
 
 
 class Normalize(nn.Module):
-    """Subtract the mean and divide by the deviation of each colour channel; a buffer, so it travels with the weights."""
+    """Subtract the mean and divide by the deviation of each colour channel; both travel with the weights."""
 
     mean: Tensor
     std: Tensor

@@ -4,6 +4,7 @@ Letters: B rows, L depths.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ def mlp(widths: Sequence[int], *, output_norm: bool) -> nn.Sequential:
     Source: heads of MoCo v3 and SDSSL.
     """
     layers: list[nn.Module] = []
-    for position, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+    for position, (before, after) in enumerate(pairwise(widths)):
         if position:
             layers += [nn.BatchNorm1d(before), nn.ReLU(inplace=True)]
         linear = nn.Linear(before, after, bias=False)

@@ -1,8 +1,8 @@
 """Vision transformers with fixed positions and a frozen patch projection.
 
 Letters: B images, T patches (+ 1 class token), D width, P patch size.
-Source: Dosovitskiy et al. 2021; positions, frozen projection and initialization of MoCo v3 (Chen, Xie, He 2021), as SDSSL
-uses them.
+Source: Dosovitskiy et al. 2021; positions, frozen projection and initialization of MoCo v3 (Chen, Xie, He 2021), as
+SDSSL uses them.
 """
 
 import math

@@ -124,7 +124,7 @@ def load(path: str | Path) -> Encoder:
 def _readme(encoder: Encoder, recipe: Recipe, step: int) -> str:
     return f"""# {recipe.encoder.name}, trained without labels by {recipe.method_name}
 
-{step} steps at {encoder.image_size} px with stillhouse; {len(encoder.block_dims)} depths, widths {list(encoder.block_dims)}.
+{step} steps at {encoder.image_size} px with stillhouse. Width of each depth: {list(encoder.block_dims)}.
 
 ```python
 import stillhouse

@@ -196,6 +196,8 @@ def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: S
     )  # fmt: skip
     if world_size() > 1:
         loop.model = DistributedDataParallel(method)
+    for listener in heard:
+        listener.hear({"kind": "start", "step": state.step, "about": _about(prepared, loop.total_steps)})
     try:
         loop.run(state)
     except Interrupted as stop:
@@ -205,6 +207,7 @@ def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: S
             listener.close()
     if is_main():
         run.save(method.encoder, recipe, state.step)
+        write_quarantine(run.quarantine_file, store.rejected)  # images that are decoded anew are found bad on the way
 
 
 def _stream(recipe: Recipe, store: ImageStore, method: Method, device: torch.device) -> ViewStream:
@@ -225,6 +228,22 @@ def _stream(recipe: Recipe, store: ImageStore, method: Method, device: torch.dev
         world_size=world_size(),
         ahead=8 if device.type == "cuda" and recipe.encoder.image_size <= 64 else 1,
     )
+
+
+def _about(prepared: Prepared, total_steps: int) -> list[str]:
+    """What is going to happen, with everything that followed from the images, in a few lines."""
+    recipe, encoder, training = prepared.recipe, prepared.method.encoder, prepared.recipe.training
+    weights = sum(parameter.numel() for parameter in encoder.parameters())
+    patches = f", patches of {recipe.encoder.patch_size}" if recipe.encoder.patch_size else ""
+    rejected = len(prepared.store.rejected)
+    return [
+        f"{recipe.method_name} on {recipe.encoder.name}: {encoder.image_size} px{patches}, {weights / 1e6:.2f} M weights, "
+        f"{len(encoder.block_dims)} depths",
+        f"{len(prepared.store):,} images from {recipe.data.uri}"
+        + (f"; {rejected:,} more cannot be used, see quarantine.txt" if rejected else ""),
+        f"{training.epochs:g} epochs, {total_steps:,} steps of {training.images_per_step} images; {training.optimizer}, "
+        f"peak learning rate {training.peak_learning_rate:.2e}; {training.precision} on {prepared.device}",
+    ]
 
 
 def _steps_per_epoch(recipe: Recipe, store: ImageStore) -> int:

@@ -11,6 +11,9 @@ from stillhouse.errors import RunError, SettingsError
 
 Record = Mapping[str, Any]
 
+GLIMPSE = "glimpse"
+"""Kind of a record that is for whoever watches now, and for no file."""
+
 
 class Listener(Protocol):
     """Hears every record: steps, health, scores."""
@@ -30,12 +33,14 @@ class LogFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _cut_torn_line(path)
-            self._file = open(path, "a", encoding="utf-8")
+            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
         except OSError as error:
             raise RunError(f"{path}: cannot be written ({error}); choose another place") from error
 
     def hear(self, record: Record) -> None:
         """Append the record; numbers that JSON cannot say become null."""
+        if record["kind"] == GLIMPSE:
+            return
         try:
             self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
             self._file.flush()
@@ -65,6 +70,8 @@ class TensorBoard:
 
     def hear(self, record: Record) -> None:
         """Write every number of the record under its kind and name."""
+        if record["kind"] == GLIMPSE:
+            return
         for name, value in _numbers(record, str(record["kind"])):
             self._writer.add_scalar(name, value, record["step"])
 

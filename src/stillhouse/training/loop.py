@@ -16,7 +16,7 @@ from stillhouse.methods.method import Method
 from stillhouse.networks.encoder import Encoder
 from stillhouse.schedules import warmup_cosine
 from stillhouse.training.checkpoint import Checkpoints, TrainingState
-from stillhouse.training.journal import Listener
+from stillhouse.training.journal import GLIMPSE, Listener
 from stillhouse.training.optimizers import set_learning_rate
 from stillhouse.training.precision import autocast
 from stillhouse.training.settings import TrainingConfig
@@ -136,7 +136,7 @@ class Loop:
             return
         terms = self._tally.terms()
         record = {
-            "kind": "step" if is_line else "glimpse",
+            "kind": "step" if is_line else GLIMPSE,
             "step": state.step,
             "epoch": state.step / self.stream.steps_per_epoch,
             "progress": state.step / self.total_steps,
@@ -229,5 +229,5 @@ class _Tally:
             )
             raise TrainingError(
                 f"training: the loss was not finite at step {steps[first] + 1} ({told}); start anew with a lower "
-                "training.learning_rate, training.clip=1.0 or training.precision=fp32; the last good checkpoint is intact"
+                "training.learning_rate, training.clip=1.0 or training.precision=fp32; the last checkpoint is intact"
             )

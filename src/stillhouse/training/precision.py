@@ -1,8 +1,8 @@
 """Which number format and memory layout suit a network on a device.
 
 The rules come from measurements (`benchmarks/default_precision.py`): dense convolutions and transformers gain from
-bfloat16 where the processor multiplies it natively, depthwise convolutions lose by it on a CPU; convolutions gain
-from channels-last everywhere.
+bfloat16 where the processor multiplies it natively; on a CPU depthwise convolutions and very narrow networks lose by
+it, since converting costs them more than multiplying. Convolutions gain from channels-last everywhere.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +14,9 @@ from torch import nn
 Precision = Literal["auto", "fp32", "bf16"]
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 
+NARROW = 96
+"""Below this width a CPU multiplies float32 matrices faster than it converts to bfloat16 and back."""
+
 
 def choose_precision(network: nn.Module, device: torch.device) -> Literal["fp32", "bf16"]:
     """The faster of float32 and bfloat16 autocast for this network on this device."""
@@ -21,7 +24,7 @@ def choose_precision(network: nn.Module, device: torch.device) -> Literal["fp32"
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     if device.type != "cpu" or not has_native_bf16():
         return "fp32"
-    return "fp32" if _is_depthwise(network) else "bf16"
+    return "fp32" if _is_depthwise(network) or _width(network) < NARROW else "bf16"
 
 
 def choose_memory_format(network: nn.Module) -> Literal["contiguous", "channels_last"]:
@@ -53,3 +56,10 @@ def _spatial_convolutions(network: nn.Module) -> list[nn.Conv2d]:
 
 def _is_depthwise(network: nn.Module) -> bool:
     return any(module.groups == module.in_channels > 1 for module in _spatial_convolutions(network))
+
+
+def _width(network: nn.Module) -> int:
+    """The smaller side of the largest matrix among the weights, roughly: channels that meet channels."""
+    linear = [min(m.in_features, m.out_features) for m in network.modules() if isinstance(m, nn.Linear)]
+    dense = [min(m.in_channels, m.out_channels) for m in network.modules() if isinstance(m, nn.Conv2d) and m.groups == 1]
+    return max([*linear, *dense], default=0)

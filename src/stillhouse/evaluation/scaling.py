@@ -1,7 +1,5 @@
-"""Frozen vectors in their principal axes: where every linear probe works.
+"""Frozen vectors centered and brought to one size, so that a penalty means the same for every encoder.
 
-A rotation changes no probe here, as all penalties and starts are the same in every direction, but it makes least
-squares a division and logistic regression round.
 Letters: N rows, D width.
 """
 
@@ -14,30 +12,28 @@ CHUNK_ROWS = 8192
 
 
 @dataclass(frozen=True)
-class Axes:
-    """Centering, scaling and rotation, learnt from training rows."""
+class Scaling:
+    """Centering and scaling, learnt from training rows."""
 
     mean: Tensor
     """`[D]`."""
     scale: Tensor
-    """`[D]`, by which columns are divided: mean squared norm becomes 1."""
-    rotation: Tensor
-    """`[D, D]`, orthogonal."""
-    curvature: Tensor
-    """Float64 `[D]`, mean square of each column after all that, in rising order."""
+    """`[D]`, by which columns are divided: the mean squared norm of a row becomes 1."""
+    gram: Tensor
+    """Float64 `[D, D]`, covariance of the scaled rows; its trace is 1, or 0 when all rows are equal."""
 
     def apply(self, rows: Tensor, order: Tensor | None = None) -> Tensor:
-        """Rows `[N, D]` in these axes; with `order`, int64 `[M]`, those rows in that order."""
-        turned = rows.new_empty(len(rows) if order is None else len(order), rows.shape[1])
-        for start in range(0, len(turned), CHUNK_ROWS):
+        """Rows `[N, D]`, scaled; with `order`, int64 `[M]`, those rows in that order."""
+        scaled = rows.new_empty(len(rows) if order is None else len(order), rows.shape[1])
+        for start in range(0, len(scaled), CHUNK_ROWS):
             chunk = slice(start, start + CHUNK_ROWS)
             part = rows[chunk] if order is None else rows[order[chunk]]
-            torch.mm((part - self.mean) / self.scale, self.rotation, out=turned[chunk])
-        return turned
+            torch.div(part - self.mean, self.scale, out=scaled[chunk])
+        return scaled
 
 
-def principal_axes(rows: Tensor, *, standardize: bool) -> Axes:
-    """Axes of `[N, D]`.
+def fit_scaling(rows: Tensor, *, standardize: bool) -> Scaling:
+    """Scaling of `[N, D]`.
 
     Columns are centered and all divided by one number, so that the mean squared norm of a row is 1 and a penalty or a
     learning rate means the same for every encoder. With `standardize` each is first divided by its own deviation.
@@ -53,8 +49,7 @@ def principal_axes(rows: Tensor, *, standardize: bool) -> Axes:
     scale = torch.where(scale > 0, scale, 1.0)
     total = (variance / scale**2).sum().sqrt()
     scale = scale * (total if total > 0 else 1.0)
-    curvature, rotation = torch.linalg.eigh(gram / scale[:, None] / scale[None])
-    return Axes(mean.to(rows), scale.to(rows), rotation.to(rows), curvature.clamp(min=0))
+    return Scaling(mean.to(rows), scale.to(rows), gram / scale[:, None] / scale[None])
 
 
 def _mean(rows: Tensor) -> Tensor:
