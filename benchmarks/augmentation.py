@@ -8,16 +8,8 @@ a ratio is the median of the ratios within each round. Peers that are not instal
 `pip install lightly kornia`.
 """
 
-import argparse
-import datetime as dt
 import importlib.util
-import os
-import platform
 import statistics
-import time
-import warnings
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from PIL import Image
@@ -27,23 +19,24 @@ from torchvision.transforms import v2
 from stillhouse.data.augment import augment
 from stillhouse.data.store import DataConfig, open_store
 from stillhouse.data.views import View, ViewPlan
+from timing import Bar, Row, Table, Times, Work, measure, parser, prepare, ratio, report
 
 SIDE = 32
 MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 PLAN = ViewPlan(views=(View(count=2, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur_kernel=9),))
+OURS = "stillhouse, batched"
 BARS = {"lightly SimCLRTransform, PIL": 6.5, "kornia, batched": 1.7}
-Pipeline = Callable[[], object]
 
 
-def ours(pixels: Tensor) -> Pipeline:
+def ours(pixels: Tensor) -> Work:
     """Batched views from the image store's layout `[B, S, 3, S]`."""
-    mean, deviation = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(DEVIATION).view(3, 1, 1)
+    mean, deviation = (torch.tensor(value, device=pixels.device).view(3, 1, 1) for value in (MEAN, DEVIATION))
     sizes, index = torch.full((len(pixels), 2), SIDE), torch.arange(len(pixels))
     epochs = iter(range(1_000_000))
     return lambda: [(v - mean) / deviation for v in augment(pixels, sizes, index, PLAN, SIDE, 0, next(epochs))]
 
 
-def lightly(pixels: Tensor) -> Pipeline:
+def lightly(pixels: Tensor) -> Work:
     """One PIL image at a time, as its data loaders do."""
     from lightly.transforms import SimCLRTransform
 
@@ -52,7 +45,7 @@ def lightly(pixels: Tensor) -> Pipeline:
     return lambda: [torch.stack(view) for view in zip(*map(transform, images), strict=True)]
 
 
-def torchvision(pixels: Tensor) -> Pipeline:
+def torchvision(pixels: Tensor) -> Work:
     """One uint8 tensor at a time by torchvision's second transforms."""
     transform = v2.Compose(
         [
@@ -69,7 +62,7 @@ def torchvision(pixels: Tensor) -> Pipeline:
     return lambda: [torch.stack([transform(image) for image in images]) for _ in range(2)]
 
 
-def kornia(pixels: Tensor) -> Pipeline:
+def kornia(pixels: Tensor) -> Work:
     """Whole float batches, with parameters of their own for each image."""
     from kornia import augmentation
 
@@ -85,65 +78,34 @@ def kornia(pixels: Tensor) -> Pipeline:
     return lambda: [transform(pixels.transpose(1, 2).float() / 255) for _ in range(2)]
 
 
-def measure(pipelines: dict[str, Pipeline], rounds: int, images: int) -> dict[str, list[float]]:
-    """CPU microseconds per image of each pipeline in each round, after one round that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in pipelines}
-    for number in range(rounds + 1):
-        for name, pipeline in pipelines.items():
-            start = time.process_time()
-            pipeline()
-            if number:
-                times[name].append((time.process_time() - start) / images * 1e6)
-    return times
-
-
-def table(times: dict[str, list[float]], batch: int) -> str:
-    """The measurements as a Markdown table with hardware, versions and date."""
-    own = times["stillhouse, batched"]
-    lines = [
-        f"Two views at {SIDE} px, batch {batch}, one thread.",
-        f"{dt.date.today()}, {processor()}, torch {torch.__version__}.",
-        "",
-        "| pipeline | CPU us per image | range | stillhouse is faster by | bar |",
-        "|---|---|---|---|---|",
-    ]
-    for name, values in times.items():
-        ratio = statistics.median(value / mine for value, mine in zip(values, own, strict=True))
-        bar = f">= {BARS[name]}" if name in BARS else "-"
-        middle, low, high = statistics.median(values), min(values), max(values)
-        lines.append(f"| {name} | {middle:.0f} | {low:.0f}-{high:.0f} | {ratio:.1f} | {bar} |")
-    return "\n".join(lines) + "\n"
-
-
-def processor() -> str:
-    """Name of the processor and number of its cores that this machine shows."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+def table(times: Times, batch: int) -> Table:
+    """The measurements in microseconds per image."""
+    own, rows = times[OURS], list[Row]()
+    for name, seconds in times.items():
+        faster = ratio(seconds, own)
+        row: Row = {"pipeline": name, "us per image": statistics.median(seconds) / batch * 1e6}
+        row["range"] = f"{min(seconds) / batch * 1e6:.0f}-{max(seconds) / batch * 1e6:.0f}"
+        row |= {"stillhouse is faster by": faster}
+        row["bar"] = Bar(BARS[name], at_most=False).judge(faster) if name in BARS else "-"
+        rows.append(row)
+    return Table(f"Two views at {SIDE} px, batch {batch}", rows)
 
 
 def main() -> None:
     """Measure, print, and write where asked."""
-    parser = argparse.ArgumentParser(description="Time two SimCLR views at 32 pixels against other libraries.")
-    parser.add_argument("--data", required=True, help="URI of the images; 256 of them are used")
-    parser.add_argument("--out", type=Path, help="also write the table to this file")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--batch", type=int, default=256)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # of the peers
-    store = open_store(arguments.data, DataConfig(limit=arguments.batch, cache="memory", workers=1), SIDE)
+    arguments = parser("Time two SimCLR views at 32 pixels against other libraries.", rounds=15)
+    arguments.add_argument("--data", required=True, help="URI of the images; 256 of them are used")
+    arguments.add_argument("--batch", type=int, default=256)
+    chosen = arguments.parse_args()
+    device = prepare()
+    store = open_store(chosen.data, DataConfig(limit=chosen.batch, cache="memory", workers=1), SIDE)
     pixels = store.gather(torch.arange(len(store)))
-    pipelines = {"stillhouse, batched": ours(pixels), "torchvision v2, tensors": torchvision(pixels)}
+    pipelines = {OURS: ours(pixels.to(device)), "torchvision v2, tensors": torchvision(pixels)}
     if importlib.util.find_spec("lightly"):
         pipelines["lightly SimCLRTransform, PIL"] = lightly(pixels)
     if importlib.util.find_spec("kornia"):
-        pipelines["kornia, batched"] = kornia(pixels)
-    text = table(measure(pipelines, arguments.rounds, len(pixels)), len(pixels))
-    print(text, end="")
-    if arguments.out:
-        arguments.out.write_text(text)
+        pipelines["kornia, batched"] = kornia(pixels.to(device))
+    report([table(measure(pipelines, chosen.rounds, device), len(pixels))], device, chosen.out)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 Memory is what torch's allocator held beyond the inputs at the worst moment, as its own profiler records it.
 """
 
+import itertools
 import json
 import tempfile
 from collections.abc import Callable
@@ -12,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightly.loss import NTXentLoss
-from timing import Bar, Row, Table, measure, parser, prepare, ratio, report
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from stillhouse.losses.contrastive import nt_xent
+from timing import Bar, Row, Table, measure, parser, prepare, ratio, report
+
+try:
+    from lightly.loss import NTXentLoss
+except ImportError as missing:
+    raise SystemExit("contrastive.py: lightly is not installed; pip install lightly") from missing
 
 WIDTH, TEMPERATURE = 128, 0.2
 SIZES = (256, 512, 1024, 2048)
@@ -29,7 +34,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def ours(first: Tensor, second: Tensor) -> Tensor:
     """The loss of this package."""
     return nt_xent(first, second, TEMPERATURE)
-
 
 
 def pair(size: int, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -95,7 +99,7 @@ def difference(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> float:
 
 def growth(rows: list[Row]) -> Row:
     """How memory grows when the batch doubles."""
-    factors = [float(b["ours, MiB"]) / float(a["ours, MiB"]) for a, b in zip(rows, rows[1:], strict=False)]
+    factors = [float(b["ours, MiB"]) / float(a["ours, MiB"]) for a, b in itertools.pairwise(rows)]
     return {"largest growth of memory when B doubles": max(factors), "bar": GROWTH.judge(max(factors))}
 
 

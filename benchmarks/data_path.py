@@ -10,17 +10,17 @@ batch as floats, and JPEG images as tensors.
 from collections.abc import Iterator
 
 import torch
-from lightly_loop import JpegImages, endless, lightly_batches
-from timing import Bar, Row, Table, Times, measure, parser, prepare, ratio, report
 from torch import Tensor
 from torchvision.transforms.functional import to_tensor
 
+from lightly_loop import JpegImages, endless, lightly_batches
 from stillhouse.data.augment import center_view
 from stillhouse.data.sources import open_source
 from stillhouse.data.store import DataConfig, ImageStore, open_store
 from stillhouse.data.stream import ViewStream
 from stillhouse.data.views import View, ViewPlan
 from stillhouse.networks.encoder import Normalize
+from timing import Bar, Row, Table, Times, measure, parser, prepare, ratio, report
 
 SIDE = 32
 PLAN = ViewPlan(views=(View(count=2, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur_kernel=9),))

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from timing import Bar, Row, Table, measure, parser, prepare, ratio, report
 
 from stillhouse.networks.build import EncoderConfig, build_encoder
 from stillhouse.training.optimizers import make_optimizer, set_learning_rate
@@ -23,6 +22,7 @@ from stillhouse.training.precision import (
     choose_precision,
     torch_memory_format,
 )
+from timing import Bar, Row, Table, measure, parser, prepare, ratio, report
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 FORMATS: tuple[MemoryFormat, ...] = ("contiguous", "channels_last")

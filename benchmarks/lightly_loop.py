@@ -8,15 +8,21 @@ import io
 from collections.abc import Callable, Iterator
 
 import torch
-from lightly.loss import NTXentLoss
-from lightly.models.modules import SimCLRProjectionHead
-from lightly.transforms import SimCLRTransform
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stillhouse.data.sources import Source, open_source
 from stillhouse.networks.encoder import Encoder
+
+try:
+    from lightly.loss import NTXentLoss
+    from lightly.models.modules import SimCLRProjectionHead
+    from lightly.transforms import SimCLRTransform
+except ImportError as missing:
+    raise SystemExit(
+        "this benchmark compares with LightlySSL, which is not installed; pip install lightly"
+    ) from missing
 
 Transform = Callable[[Image.Image], list[Tensor]]
 

@@ -9,14 +9,15 @@ and fused AdamW with torch's loop over parameters.
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
-from steps import method_step, prepared, views
-from timing import Bar, Row, Table, measure, parser, prepare, ratio, report
 from torch import nn
 
+from steps import batches_of, method_step, prepared
 from stillhouse.methods.byol import BYOL
 from stillhouse.training.optimizers import make_optimizer, set_learning_rate
+from timing import Bar, Row, Table, measure, parser, prepare, ratio, report
 
 EMA, SHARE = Bar(3.0, at_most=False), Bar(0.01)
 
@@ -71,7 +72,7 @@ def compare(case: Case, data: str, rounds: int, device: torch.device) -> tuple[R
     batch_size = case.large_batch_size if device.type == "cuda" else case.batch_size
     settings = {"encoder.name": case.encoder, "training.batch_size": batch_size, "data.limit": batch_size}
     run = prepared("byol", data, settings)
-    step, method = method_step(run, views(run)[0]), run.method
+    step, method = method_step(run, repeat(next(batches_of(run)))), run.method
     assert isinstance(method, BYOL)
     learning = nn.ModuleList([method.student, method.predictor])
     parts = {
@@ -89,7 +90,11 @@ def compare(case: Case, data: str, rounds: int, device: torch.device) -> tuple[R
     size = sum(parameter.numel() for parameter in learning.parameters()) / 1e6
     alone: Row = {"encoder": case.encoder, "learning weights, millions": size}
     alone |= {f"{name}, ms": seconds * 1e3 for name, seconds in cost.items()}
-    alone |= {"EMA in place is faster by": faster, "bar": EMA.judge(faster), "LARS / SGD": ratio(times["LARS"], times["SGD"])}
+    alone |= {
+        "EMA in place is faster by": faster,
+        "bar": EMA.judge(faster),
+        "LARS / SGD": ratio(times["LARS"], times["SGD"]),
+    }
     shares: Row = {"encoder": case.encoder, "B": batch_size, "step, ms": whole * 1e3}
     return alone, shares | {"AdamW and EMA / step": share, "bar": SHARE.judge(share)}
 

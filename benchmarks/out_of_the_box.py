@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from lightly_loop import lightly_batches, lightly_step
-from steps import lasting, prepared
-from timing import Bar, Row, Table, Turns, parser, prepare, ratio, report
 
 import stillhouse
+from lightly_loop import lightly_batches, lightly_step
+from steps import lasting, prepared
 from stillhouse.networks.build import build_encoder
+from timing import Bar, Row, Table, Turns, parser, prepare, ratio, report
 
 
 @dataclass(frozen=True)

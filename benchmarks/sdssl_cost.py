@@ -6,9 +6,11 @@ Both methods get the same encoder, default heads, the same fixed views and the s
 """
 
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
-from steps import method_step, prepared, views
+
+from steps import batches_of, method_step, prepared
 from timing import Bar, Row, Table, measure, parser, prepare, ratio, report
 
 PAIRS = {"sdssl-simclr": "simclr", "sdssl-byol": "byol", "sdssl-mocov3": "mocov3"}
@@ -32,8 +34,8 @@ def compare(case: Case, method: str, data: str, rounds: int, device: torch.devic
     batch_size = case.large_batch_size if device.type == "cuda" else case.batch_size
     settings = {"encoder.name": case.encoder, "training.batch_size": batch_size, "data.limit": batch_size}
     runs = {name: prepared(name, data, settings) for name in (PAIRS[method], method)}
-    batch = views(runs[method])[0]
-    times = measure({name: method_step(run, batch) for name, run in runs.items()}, rounds, device)
+    batch = next(batches_of(runs[method]))
+    times = measure({name: method_step(run, repeat(batch)) for name, run in runs.items()}, rounds, device)
     cost = ratio(times[method], times[PAIRS[method]])
     weights = {name: sum(p.numel() for p in run.method.parameters() if p.requires_grad) for name, run in runs.items()}
     return {

@@ -1,6 +1,6 @@
-"""Training steps to compare: a shipped recipe's, the bare one of its encoder, and the same method's in the shortest loop."""
+"""Training steps to compare: the bare one of an encoder, and that of a method around it, written by hand."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,8 +10,8 @@ from stillhouse.config import assign
 from stillhouse.data.stream import Batch, ViewStream
 from stillhouse.methods.method import Method
 from stillhouse.networks.build import build_encoder
+from stillhouse.recipes.preparing import Prepared, prepare
 from stillhouse.recipes.recipe import Recipe, find_recipe, read_recipe
-from stillhouse.recipes.run import Prepared, prepare
 from stillhouse.training.optimizers import make_optimizer, set_learning_rate
 from stillhouse.training.precision import autocast, torch_memory_format
 
@@ -34,8 +34,8 @@ def lasting(steps: int, images: int, settings: Settings) -> Settings:
     return {**QUIET, **settings, "training.epochs": steps / (images // settings["training.batch_size"])}
 
 
-def views(run: Prepared, batches: int = 1) -> list[Batch]:
-    """The first batches of a run."""
+def batches_of(run: Prepared) -> Iterator[Batch]:
+    """The batches that training would see, from the first on."""
     training = run.recipe.training
     store = run.store.to(run.device) if run.device.type == "cuda" else run.store
     stream = ViewStream(
@@ -44,16 +44,16 @@ def views(run: Prepared, batches: int = 1) -> list[Batch]:
         image_size=run.recipe.encoder.image_size,
         batch_size=training.batch_size,
         seed=training.seed,
+        ahead=8 if run.device.type == "cuda" else 1,
     )
-    arriving = stream.batches(0)
-    return [next(arriving) for _ in range(batches)]
+    return stream.batches(0)
 
 
 def bare_step(run: Prepared) -> Callable[[], None]:
-    """Forward, backward and fused AdamW of the run's encoder alone on fixed views, in the run's precision and layout."""
+    """Forward, backward and fused optimizer of the run's encoder alone on fixed views, in its precision and layout."""
     recipe, layout = run.recipe, torch_memory_format(run.recipe.training.memory_format)
     encoder = build_encoder(recipe.encoder, recipe.training.seed).to(run.device, memory_format=layout)  # type: ignore[call-overload]
-    images = torch.cat(views(run)[0].views).contiguous(memory_format=layout)
+    images = torch.cat(next(batches_of(run)).views).contiguous(memory_format=layout)
     optimizer = optimizer_of(recipe, encoder)
 
     def step() -> None:
@@ -66,16 +66,16 @@ def bare_step(run: Prepared) -> Callable[[], None]:
     return step
 
 
-def method_step(run: Prepared, batch: Batch) -> Callable[[], None]:
-    """A whole step of the run's method on fixed views: heads, teacher, loss and optimizer, but no images to fetch."""
+def method_step(run: Prepared, batches: Iterator[Batch]) -> Callable[[], None]:
+    """A whole step of the run's method, as one would write it by hand: views, networks, loss, optimizer, teacher."""
     layout = torch_memory_format(run.recipe.training.memory_format)
     method: Method = run.method.to(run.device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = optimizer_of(run.recipe, method)
 
     def step() -> None:
         with autocast(run.recipe.training.precision, run.device):
-            terms = method(batch, 0.5)
-        sum(terms.values()).backward()  # type: ignore[union-attr]
+            terms = method(next(batches), 0.5)
+        sum(terms.values()).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         method.after_step(0.5)

@@ -114,6 +114,7 @@ def test_a_signal_saves_first_and_says_how_to_go_on(
         train_tiny(tmp_path / "run", listeners=[Asks(7)], settings={"training.checkpoint_steps": 100})
     assert signal.getsignal(number) == before
     assert read_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["step"] == 7
+    assert stillhouse.load(tmp_path / "run").dim == 64
     whole, stopped = train_tiny(tmp_path / "whole"), resume(tmp_path / "run")
     assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(stopped).values(), strict=True))
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 CHUNK_SIZE = 128
 """Rows of logits that a CPU works on at once: a strip should stay in its cache."""
 LOWEST_SYMMETRIC_TEMPERATURE = 0.025
-"""Below it, float32 cannot hold `exp(-2 / temperature)`, the smallest term of a sum that no maximum was taken out of."""
+"""Below it float32 cannot hold `exp(-2 / temperature)`, the smallest term of a sum that no maximum was taken out of."""
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
@@ -36,7 +36,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """
     rows = _unit(torch.cat([first, second]))
     if temperature >= LOWEST_SYMMETRIC_TEMPERATURE:
-        return _SymmetricCrossEntropy.apply(rows, temperature)  # type: ignore[no-any-return, no-untyped-call]
+        return _SymmetricCrossEntropy.apply(rows, temperature)  # type: ignore[no-any-return]
     own = torch.arange(len(rows), device=rows.device)
     return contrastive_cross_entropy(rows, rows, own.roll(len(first)), temperature, excluded=own)
 
@@ -163,7 +163,7 @@ class _SymmetricCrossEntropy(torch.autograd.Function):
         return sums.log().mean() + (1.0 - (first * second).sum(1)).mean() / temperature
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (into_rows,) = ctx.saved_tensors
         return into_rows * gradient, None

@@ -58,7 +58,7 @@ class BYOL(Method):
     @property
     def encoder(self) -> Encoder:
         """The teacher's, as published."""
-        return self.teacher.module.encoder  # type: ignore[return-value]
+        return self.teacher.module.encoder
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         first, second = batch.views

@@ -33,8 +33,8 @@ class MoCoV3Config:
     """Width of the hidden layers of projector and predictor; 0 follows the encoder."""
     output_dim: Annotated[int, Ge(1)] = 256
     predictor_norm: Literal["auto", "yes", "no"] = "auto"
-    """Whether the predictor's output is normalized over the batch; `auto`: unless the encoder is a convolutional network
-    with batch normalization."""
+    """Whether the predictor's output is normalized over the batch; `auto`: unless the encoder is a convolutional
+    network with batch normalization."""
     views: ViewPlan = FOLLOW_IMAGES
     """Empty follows the image size: `data.views.asymmetric_pair_for`."""
 
@@ -72,7 +72,7 @@ class MoCoV3(Method):
     @property
     def encoder(self) -> Encoder:
         """The teacher's."""
-        return self.teacher.module.encoder  # type: ignore[return-value]
+        return self.teacher.module.encoder
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         first, second = batch.views

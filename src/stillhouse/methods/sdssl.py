@@ -141,7 +141,7 @@ class SDSSLBYOL(Method):
     @property
     def encoder(self) -> Encoder:
         """The teacher's, as published."""
-        return self.teacher.module.encoder  # type: ignore[return-value]
+        return self.teacher.module.encoder
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         first, second = batch.views
@@ -174,7 +174,7 @@ class SDSSLMoCoV3(Method):
     @property
     def encoder(self) -> Encoder:
         """The teacher's, as published."""
-        return self.teacher.module.encoder  # type: ignore[return-value]
+        return self.teacher.module.encoder
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         first, second = batch.views

@@ -1,13 +1,15 @@
 """Teachers that follow their student."""
 
 import copy
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+M = TypeVar("M", bound=nn.Module)
 
-class MomentumTeacher(nn.Module):
+
+class MomentumTeacher(nn.Module, Generic[M]):
     """A copy of a module whose parameters are a moving average of the student's.
 
     Buffers (running statistics of batch normalization) are the teacher's own: it normalizes by its own batches.
@@ -16,7 +18,9 @@ class MomentumTeacher(nn.Module):
     Source: Tarvainen and Valpola 2017; Grill et al. 2020 (BYOL).
     """
 
-    def __init__(self, student: nn.Module) -> None:
+    module: M
+
+    def __init__(self, student: M) -> None:
         super().__init__()
         self.module = copy.deepcopy(student).requires_grad_(False)
 

@@ -1,8 +1,6 @@
 """From a recipe and images to a trained encoder in a run directory; and on from where it stopped."""
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +10,24 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stillhouse.config import Table, assign
 from stillhouse.data.augment import center_view
-from stillhouse.data.sources import open_source
-from stillhouse.data.store import ImageStore, open_store, probe_size, write_quarantine
+from stillhouse.data.store import ImageStore, write_quarantine
 from stillhouse.data.stream import ViewStream, sample_views
 from stillhouse.distributed import barrier, is_main, process_group, rank, world_size
 from stillhouse.errors import Interrupted, SettingsError
 from stillhouse.evaluation.monitor import HealthMonitor, Monitor
 from stillhouse.files import write_atomically
 from stillhouse.methods.method import Method
-from stillhouse.methods.table import find_method
-from stillhouse.networks.build import build_encoder
 from stillhouse.networks.synchronized import synchronize_norms
 from stillhouse.recipes.directory import Run
+from stillhouse.recipes.preparing import Prepared, prepare
 from stillhouse.recipes.recipe import Recipe, find_recipe, read_recipe
 from stillhouse.training.checkpoint import TrainingState
 from stillhouse.training.journal import Listener, LogFile, TensorBoard
 from stillhouse.training.loop import Loop, Observer
 from stillhouse.training.optimizers import make_optimizer
-from stillhouse.training.precision import choose_memory_format, choose_precision, torch_memory_format
+from stillhouse.training.precision import torch_memory_format
 
 NUM_SAMPLES = 8
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A recipe with everything that follows from the images written out, and what it describes."""
-
-    recipe: Recipe
-    store: ImageStore
-    method: Method
-    device: torch.device
 
 
 def train(
@@ -103,75 +89,6 @@ def resume(folder: str | Path, listeners: Sequence[Listener] = ()) -> Run:
     return run
 
 
-def prepare(recipe: Recipe) -> Prepared:
-    """Open the images and build the method; nothing is written into a run directory.
-
-    Raises:
-        SettingsError, DataError: the recipe, its encoder or its images do not work.
-    """
-    if not recipe.data.uri:
-        raise SettingsError(
-            "data.uri: no images named; pass --data URI (a folder, list, parquet, tar shards or digits)"
-        )
-    data, image_size = _fit_data(recipe)
-    store = _open_in_turn(replace(recipe, data=data))
-    encoder_config = recipe.encoder.fit(image_size)
-    seed = recipe.training.seed
-    encoder = build_encoder(encoder_config, seed)
-    entry = find_method(recipe.method_name)
-    method_config = recipe.method.fit(encoder)
-    torch.manual_seed(seed)
-    method = entry.method(method_config, encoder)
-    device = choose_device(recipe.training.device)
-    wanted = recipe.training
-    training = replace(
-        wanted,
-        batch_size=min(wanted.batch_size, max(2, len(store))),
-        precision=choose_precision(encoder, device) if wanted.precision == "auto" else wanted.precision,
-        memory_format=choose_memory_format(encoder) if wanted.memory_format == "auto" else wanted.memory_format,
-    )
-    fitted = replace(recipe, data=data, encoder=encoder_config, method=method_config, training=training)
-    return Prepared(fitted, store, method, device)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device called `name`; `auto` is a GPU where there is one.
-
-    Raises:
-        SettingsError: the name is unknown or the device is absent.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        if device.type == "cuda" and device.index is None and world_size() > 1:
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise SettingsError(f"training.device: {name!r} cannot be used ({error}); set auto or cpu") from error
-    return device
-
-
-def _fit_data(recipe: Recipe) -> tuple[Any, int]:
-    data = recipe.data
-    if data.store_size and recipe.encoder.image_size:
-        return data, recipe.encoder.image_size
-    store_size, image_size = probe_size(open_source(data.uri))
-    wanted = recipe.encoder.image_size or image_size
-    if wanted > image_size:
-        store_size = wanted if image_size == store_size else -(-wanted * store_size // image_size)
-    return replace(data, store_size=data.store_size or store_size), wanted
-
-
-def _open_in_turn(recipe: Recipe) -> ImageStore:
-    """Open the store; the main process first, so that the others find its cache."""
-    for turn in (True, False):
-        if is_main() == turn:
-            store = open_store(recipe.data.uri, recipe.data, recipe.data.store_size)
-        barrier()
-    return store
-
-
 def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: Sequence[Listener]) -> None:
     recipe, method, device = prepared.recipe, prepared.method, prepared.device
     training = recipe.training
@@ -201,13 +118,19 @@ def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: S
     try:
         loop.run(state)
     except Interrupted as stop:
+        _finish(run, prepared, state)
         raise Interrupted(f"{stop}; continue with `stillhouse resume {run.folder}`") from stop
     finally:
         for listener in heard:
             listener.close()
+    _finish(run, prepared, state)
+
+
+def _finish(run: Run, prepared: Prepared, state: TrainingState) -> None:
+    """Write the encoder as it is now; and the bad images again, since some are only found on the way."""
     if is_main():
-        run.save(method.encoder, recipe, state.step)
-        write_quarantine(run.quarantine_file, store.rejected)  # images that are decoded anew are found bad on the way
+        run.save(prepared.method.encoder, prepared.recipe, state.step)
+        write_quarantine(run.quarantine_file, prepared.store.rejected)
 
 
 def _stream(recipe: Recipe, store: ImageStore, method: Method, device: torch.device) -> ViewStream:
@@ -231,19 +154,18 @@ def _stream(recipe: Recipe, store: ImageStore, method: Method, device: torch.dev
 
 
 def _about(prepared: Prepared, total_steps: int) -> list[str]:
-    """What is going to happen, with everything that followed from the images, in a few lines."""
+    """What is going to happen, with everything that followed from the images, in three lines."""
     recipe, encoder, training = prepared.recipe, prepared.method.encoder, prepared.recipe.training
-    weights = sum(parameter.numel() for parameter in encoder.parameters())
-    patches = f", patches of {recipe.encoder.patch_size}" if recipe.encoder.patch_size else ""
-    rejected = len(prepared.store.rejected)
-    return [
-        f"{recipe.method_name} on {recipe.encoder.name}: {encoder.image_size} px{patches}, {weights / 1e6:.2f} M weights, "
-        f"{len(encoder.block_dims)} depths",
-        f"{len(prepared.store):,} images from {recipe.data.uri}"
-        + (f"; {rejected:,} more cannot be used, see quarantine.txt" if rejected else ""),
-        f"{training.epochs:g} epochs, {total_steps:,} steps of {training.images_per_step} images; {training.optimizer}, "
-        f"peak learning rate {training.peak_learning_rate:.2e}; {training.precision} on {prepared.device}",
-    ]
+    weights = sum(parameter.numel() for parameter in encoder.parameters()) / 1e6
+    network = f"{recipe.method_name} on {recipe.encoder.name}: {encoder.image_size} px, {weights:.2f} M weights"
+    if recipe.encoder.patch_size:
+        network += f", patches of {recipe.encoder.patch_size} px"
+    images = f"{len(prepared.store):,} images from {recipe.data.uri}"
+    if rejected := len(prepared.store.rejected):
+        images += f"; {rejected:,} more cannot be used, see quarantine.txt"
+    budget = f"{training.epochs:g} epochs, {total_steps:,} steps of {training.images_per_step} images"
+    speed = f"{training.optimizer}, peak learning rate {training.peak_learning_rate:.2e}"
+    return [network, images, f"{budget}; {speed}; {training.precision} on {prepared.device}"]
 
 
 def _steps_per_epoch(recipe: Recipe, store: ImageStore) -> int:

@@ -1,11 +1,9 @@
 """Checkpoints: everything a run needs to go on as if nothing had happened."""
 
-import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -101,21 +99,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _random_state() -> dict[str, Any]:
-    python_version, python_numbers, python_gauss = random.getstate()
-    name, numbers, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002 (foreign code may use it)
     return {
-        "torch": torch.get_rng_state(),
+        "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "python": [python_version, list(python_numbers), python_gauss],
-        "numpy": [name, [int(number) for number in numbers], int(position), int(has_gauss), float(gauss)],
     }
 
 
 def _set_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
+    torch.set_rng_state(state["cpu"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    name, words, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((name, np.array(words, dtype=np.uint32), position, has_gauss, gauss))  # noqa: NPY002

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,16 +80,15 @@ class TensorBoard:
         self._writer.close()
 
 
-def _numbers(record: Record, prefix: str) -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            found += _numbers(value, f"{prefix}/{name}")
-        elif isinstance(value, (list, tuple)):
-            found += [(f"{prefix}/{name}/{place + 1}", float(inner)) for place, inner in enumerate(value)]
-        elif isinstance(value, (int, float)) and name != "step":
-            found.append((f"{prefix}/{name}", float(value)))
-    return found
+def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _numbers(inner, f"{name}/{key}") if key != "step" else ()
+    elif isinstance(value, (list, tuple)):
+        for place, inner in enumerate(value, start=1):
+            yield from _numbers(inner, f"{name}/{place}")
+    elif isinstance(value, (int, float)):
+        yield name, float(value)
 
 
 def _finite(value: Any) -> Any:

@@ -61,5 +61,7 @@ def _is_depthwise(network: nn.Module) -> bool:
 def _width(network: nn.Module) -> int:
     """The smaller side of the largest matrix among the weights, roughly: channels that meet channels."""
     linear = [min(m.in_features, m.out_features) for m in network.modules() if isinstance(m, nn.Linear)]
-    dense = [min(m.in_channels, m.out_channels) for m in network.modules() if isinstance(m, nn.Conv2d) and m.groups == 1]
+    dense = [
+        min(m.in_channels, m.out_channels) for m in network.modules() if isinstance(m, nn.Conv2d) and m.groups == 1
+    ]
     return max([*linear, *dense], default=0)

@@ -1,0 +1,95 @@
+"""From a recipe to what it describes: images, encoder, method and device, with every derived setting written out."""
+
+import os
+from dataclasses import dataclass, replace
+
+import torch
+
+from stillhouse.data.sources import open_source
+from stillhouse.data.store import DataConfig, ImageStore, open_store, probe_size
+from stillhouse.distributed import barrier, is_main, world_size
+from stillhouse.errors import SettingsError
+from stillhouse.methods.method import Method
+from stillhouse.methods.table import find_method
+from stillhouse.networks.build import build_encoder
+from stillhouse.recipes.recipe import Recipe
+from stillhouse.training.precision import choose_memory_format, choose_precision
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe with everything that follows from the images written out, and what it describes."""
+
+    recipe: Recipe
+    store: ImageStore
+    method: Method
+    device: torch.device
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Open the images and build the method; nothing is written into a run directory.
+
+    Raises:
+        SettingsError, DataError: the recipe, its encoder or its images do not work.
+    """
+    if not recipe.data.uri:
+        raise SettingsError(
+            "data.uri: no images named; pass --data URI (a folder, list, parquet, tar shards or digits)"
+        )
+    data, image_size = _fit_data(recipe)
+    store = _open_in_turn(replace(recipe, data=data))
+    encoder_config = recipe.encoder.fit(image_size)
+    seed = recipe.training.seed
+    encoder = build_encoder(encoder_config, seed)
+    entry = find_method(recipe.method_name)
+    method_config = recipe.method.fit(encoder)
+    torch.manual_seed(seed)
+    method = entry.method(method_config, encoder)
+    device = choose_device(recipe.training.device)
+    wanted = recipe.training
+    training = replace(
+        wanted,
+        batch_size=min(wanted.batch_size, max(2, len(store))),
+        precision=choose_precision(encoder, device) if wanted.precision == "auto" else wanted.precision,
+        memory_format=choose_memory_format(encoder) if wanted.memory_format == "auto" else wanted.memory_format,
+    )
+    fitted = replace(recipe, data=data, encoder=encoder_config, method=method_config, training=training)
+    return Prepared(fitted, store, method, device)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is a GPU where there is one.
+
+    Raises:
+        SettingsError: the name is unknown or the device is absent.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        if device.type == "cuda" and device.index is None and world_size() > 1:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(f"training.device: {name!r} cannot be used ({error}); set auto or cpu") from error
+    return device
+
+
+def _fit_data(recipe: Recipe) -> tuple[DataConfig, int]:
+    data = recipe.data
+    if data.store_size and recipe.encoder.image_size:
+        return data, recipe.encoder.image_size
+    store_size, image_size = probe_size(open_source(data.uri))
+    wanted = recipe.encoder.image_size or image_size
+    if wanted > image_size:
+        store_size = wanted if image_size == store_size else -(-wanted * store_size // image_size)
+    return replace(data, store_size=data.store_size or store_size), wanted
+
+
+def _open_in_turn(recipe: Recipe) -> ImageStore:
+    """Open the store; the main process first, so that the others find its cache."""
+    for turn in (True, False):
+        if is_main() == turn:
+            store = open_store(recipe.data.uri, recipe.data, recipe.data.store_size)
+        barrier()
+    return store
