@@ -4,7 +4,7 @@
 
 `resnet18` trains the shipped recipe `simclr-resnet18` (200 epochs, batch 512). `vit` trains ViT-tiny with patches of 4
 by MoCo v3 and by SDSSL on MoCo v3, and compares every depth. Numbers go to benchmarks/results/*.json. Started again, it
-goes on where it stopped; finished runs are only read. `--set` shortens it for a trial.
+goes on where it stopped; finished runs are only judged. `--set` shortens it for a trial.
 """
 
 import argparse
@@ -32,10 +32,8 @@ Settings = dict[str, Any]
 
 
 def trained(recipe: str, data: str, folder: Path, settings: Settings) -> stillhouse.Run:
-    """A finished run: read, resumed or trained, as far as it has come."""
+    """A finished run; one that was begun before goes on where it stopped, and a finished one stays as it is."""
     run = stillhouse.Run(folder)
-    if run.encoder_folder.exists():
-        return run
     if run.checkpoints.last.exists():
         return stillhouse.resume(folder)
     return stillhouse.train(recipe, data, folder, settings)
@@ -81,7 +79,7 @@ def speed(run: stillhouse.Run, recipe: str, data: str, settings: Settings) -> Ro
 
 
 def seconds_per_call(work: Callable[[], None], repeats: int) -> float:
-    """Seconds on the wall, as in the log of a run; median of five times `repeats` calls, after one that does not count."""
+    """Seconds on the wall, as a run's log counts them: median of five times `repeats` calls, after one in vain."""
     work()
     measured = []
     for _ in range(5):

@@ -20,9 +20,7 @@ try:
     from lightly.models.modules import SimCLRProjectionHead
     from lightly.transforms import SimCLRTransform
 except ImportError as missing:
-    raise SystemExit(
-        "this benchmark compares with LightlySSL, which is not installed; pip install lightly"
-    ) from missing
+    raise SystemExit("lightly_loop.py: lightly is not installed; pip install lightly") from missing
 
 Transform = Callable[[Image.Image], list[Tensor]]
 

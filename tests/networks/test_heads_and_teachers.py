@@ -55,5 +55,5 @@ def test_teacher_follows_by_the_closed_form_and_keeps_its_own_buffers() -> None:
     for now, then, goal in zip(teacher.module.parameters(), start, student.parameters(), strict=True):
         torch.testing.assert_close(now, goal + 0.9**5 * (then - goal))
         assert not now.requires_grad
-    assert teacher.module[1].num_batches_tracked == 0  # type: ignore[index]
+    assert teacher.module[1].num_batches_tracked == 0
     assert not teacher(torch.randn(8, 4, dtype=torch.float64)).requires_grad

@@ -30,7 +30,7 @@ def free_port() -> int:
 
 
 def in_two_processes(work: object, folder: Path) -> None:
-    torch.multiprocessing.spawn(_join, args=(work, folder, free_port()), nprocs=WORLD)  # type: ignore[attr-defined]
+    torch.multiprocessing.spawn(_join, args=(work, folder, free_port()), nprocs=WORLD)  # type: ignore[no-untyped-call]
 
 
 def _join(number: int, work: object, folder: Path, port: int) -> None:

@@ -1,11 +1,11 @@
 """Generated scenes: nine shapes of one kind, in any place, size, direction and colour, on a ground of many colours.
 
-Made to show, without a download, what learning adds. A scene is a window on a sheet of nine shapes of one class, and its
-label is that class. Raw pixels say little about it: window, place, size, direction, colour and ground are drawn anew,
-a shape is now darker and now brighter than its ground, and colours change within a scene as much as between scenes.
-What two crops of a scene have in common is the kind of shape and little else, so that telling scenes apart by their
-crops teaches the classes. This makes scenes an easy school: scores here say that learning works, not how well it would
-do on photographs.
+Made to show, without a download, what learning adds. A scene is a window on a sheet of nine shapes of one class, and
+its label is that class. Raw pixels say little about it: window, place, size, direction, colour and ground are drawn
+anew, a shape is now darker and now brighter than its ground, and colours change within a scene as much as between
+scenes. What two crops of a scene have in common is the kind of shape and little else, so that telling scenes apart by
+their crops teaches the classes. This makes scenes an easy school: scores here say that learning works, not how well it
+would do on photographs.
 
 Letters: N scenes, K shapes on a sheet, C classes, P side of a shape's place, S side of a scene, G knots of the ground's
 colour along a side.

@@ -1,4 +1,4 @@
-"""Where images come from: one URI names a folder, a list, parquet files, tar shards or the built-in digits.
+"""Where images come from: one URI names a folder, a list, parquet files, tar shards, or images built in.
 
 A source lists encoded images and reads them one by one; it decodes nothing. Listing labels and ids is put off until
 they are asked for, so that a source whose pixels are cached already costs a few calls of `stat`.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stillhouse.errors import DataError
 
-KINDS = "a folder, list.txt, x.parquet, a folder of parquet files, shards-{000..099}.tar or digits"
+KINDS = "a folder, list.txt, x.parquet, a folder of parquet files, shards-{000..099}.tar, digits or scenes"
 SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation", "dev")
 COMPRESSED = (".gz", ".tgz", ".bz2", ".tbz", ".xz", ".txz", ".zst", ".tzst", ".lz4")
 
@@ -77,8 +77,8 @@ def open_source(uri: str) -> Source:
     Args:
         uri: a folder (class folders give labels), `list.txt` (one path per line, optional tab and label), one parquet
             file or a folder of them in the Hugging Face layout, `shards-{000..099}.tar` in the WebDataset layout, or
-            `digits`. `uri#split` names a subfolder, the parquet files whose names start so, or `digits#train` and
-            `digits#test`.
+            one of the built-in `digits` and `scenes`. `uri#split` names a subfolder, the parquet files whose names start
+            so, or `train` and `test` of what is built in.
 
     Raises:
         DataError: unknown kind, missing path, unknown split, or no images there.
@@ -88,6 +88,10 @@ def open_source(uri: str) -> Source:
         from stillhouse.data.digits import DigitsSource
 
         return DigitsSource(split)
+    if base == "scenes":
+        from stillhouse.data.scenes import ScenesSource
+
+        return ScenesSource(split)
     if (scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", base)) and not Path(base).exists():
         raise DataError(f"data: {uri!r} has the unknown scheme {scheme[1]!r}; give {KINDS}")
     path = Path(base)
@@ -220,4 +224,4 @@ def _hint(path: Path) -> str:
     while not missing.parent.exists() and missing.parent != missing:
         missing = missing.parent
     siblings = [entry.name for entry in missing.parent.iterdir()] if missing.parent.is_dir() else []
-    return nearest(missing.name, [*siblings, "digits"])
+    return nearest(missing.name, [*siblings, "digits", "scenes"])

@@ -4,7 +4,6 @@ Letters: N images, D_l width after block l.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from stillhouse.data.augment import center_view
 from stillhouse.data.store import ImageStore
 from stillhouse.errors import TrainingError
-from stillhouse.networks.encoder import Encoder
+from stillhouse.networks.encoder import Encoder, device_of, undisturbed
 
 Share = Callable[[float], None]
 """Told the share of the work that is done, in (0, 1]."""
@@ -79,27 +78,6 @@ def forward(encoder: Encoder, batches: Iterable[Tensor], *, bf16: bool = False) 
         with undisturbed(encoder), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             blocks = encoder.features(images.to(device, non_blocking=True)).blocks
         yield blocks
-
-
-@contextmanager
-def undisturbed(encoder: Encoder) -> Iterator[None]:
-    """Evaluation mode and no gradient inside; afterwards every module's mode and the random state are as before."""
-    modes = [(module, module.training) for module in encoder.modules()]
-    device = device_of(encoder)
-    try:
-        encoder.eval()
-        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def device_of(encoder: Encoder) -> torch.device:
-    """Where the weights lie; the CPU for an encoder without any."""
-    for tensor in (*encoder.parameters(), *encoder.buffers()):
-        return tensor.device
-    return torch.device("cpu")
 
 
 def _readable(store: ImageStore, rows: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from stillhouse.data.views import PAIR, ViewPlan
 from stillhouse.evaluation.alignment import Alignment, measure, pairs_of
 from stillhouse.evaluation.baselines import Pixels
 from stillhouse.evaluation.config import EvaluationConfig
-from stillhouse.evaluation.features import LayerFeatures, device_of, extract
+from stillhouse.evaluation.features import LayerFeatures, extract
 from stillhouse.evaluation.intervals import wilson
 from stillhouse.evaluation.knn import classify
 from stillhouse.evaluation.linear import HELD_OUT, fit_probe
@@ -23,7 +23,7 @@ from stillhouse.evaluation.results import Evaluation, Result, Sources
 from stillhouse.evaluation.split import hold_out, thin
 from stillhouse.evaluation.task import Task, find_task
 from stillhouse.health import Health, examine
-from stillhouse.networks.encoder import Encoder
+from stillhouse.networks.encoder import Encoder, device_of
 
 HEALTH_IMAGES = 10_000
 

@@ -27,7 +27,7 @@ def fit_sgd(
 ) -> tuple[Linear, ...]:
     """One classifier per learning rate, each exactly what it would be if trained alone.
 
-    Cross-entropy, Nesterov-free momentum 0.9, no decay, cosine to 0 over all steps; weights start at N(0, 0.01^2), the
+    Cross-entropy, momentum 0.9, no decay, cosine to 0 over all steps; weights start at N(0, 0.01^2), the
     same for all, biases at 0. A rate that is too high ends in numbers that are not finite.
 
     Args:
