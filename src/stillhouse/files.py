@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from stillhouse.errors import RunError
 
-Content = bytes | str | Callable[[BinaryIO], None]
+Content = bytes | str | Callable[[BinaryIO], object]
 
 
 def write_atomically(path: Path, content: Content) -> None:

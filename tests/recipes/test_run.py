@@ -20,14 +20,14 @@ from stillhouse.training.checkpoint import read_checkpoint
 from tests.recipes.conftest import TINY, TrainTiny
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """A process that died."""
 
 
 class DiesAt:
     """A listener that takes the run down at a step, before anything is saved."""
 
-    def __init__(self, step: int, error: type[BaseException] = Crash) -> None:
+    def __init__(self, step: int, error: type[BaseException] = CrashError) -> None:
         self.step, self.error = step, error
 
     def hear(self, record: Mapping[str, Any]) -> None:
@@ -51,7 +51,7 @@ def records(run: stillhouse.Run, kind: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_that_died_goes_on_to_the_same_bits(method: str, tmp_path: Path, train_tiny: TrainTiny) -> None:
     whole = train_tiny(tmp_path / "whole", method)
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         train_tiny(tmp_path / "broken", method, [DiesAt(6)])
     assert read_checkpoint(tmp_path / "broken/checkpoints/last.pt")["progress"]["step"] == 5
     broken = resume(tmp_path / "broken")
@@ -190,7 +190,7 @@ def test_a_damaged_checkpoint_is_an_error_and_not_code(tmp_path: Path, train_tin
 
 
 def test_a_torn_log_line_is_cut_off(tmp_path: Path, train_tiny: TrainTiny) -> None:
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         train_tiny(tmp_path / "run", listeners=[DiesAt(6)])
     with open(tmp_path / "run/log.jsonl", "a") as file:
         file.write('{"kind": "step", "st')

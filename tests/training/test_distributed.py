@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from stillhouse.data.stream import Batch
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 
 def in_two_processes(work: object, folder: Path) -> None:
-    torch.multiprocessing.spawn(_join, args=(work, folder, free_port()), nprocs=WORLD)  # type: ignore[no-untyped-call]
+    start_processes(_join, args=(work, folder, free_port()), nprocs=WORLD, start_method="spawn")
 
 
 def _join(number: int, work: object, folder: Path, port: int) -> None:

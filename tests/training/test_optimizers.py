@@ -23,7 +23,7 @@ def with_gradients(module: nn.Module, seed: int = 0) -> nn.Module:
 
 def test_groups_partition_what_learns() -> None:
     module = network()
-    module[0].weight.requires_grad_(False)
+    dict(module.named_parameters())["0.weight"].requires_grad_(False)
     decaying, plain = decay_groups(module, 0.1)
     assert [p.ndim for p in decaying["params"]] == [2]
     assert {p.ndim for p in plain["params"]} == {1}

@@ -12,8 +12,10 @@ colour along a side.
 """
 
 import io
+import math
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +33,7 @@ KNOTS = 4
 NUM_AT_ONCE = 500
 VERSION = 1  # to be raised when the drawing changes
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
@@ -101,12 +103,12 @@ def _draw(labels: Integers, random: np.random.Generator) -> Bytes:
     cover = _cover(labels, random).reshape(count, PLACES, PLACES, PLACE, PLACE)
     cover = cover.swapaxes(2, 3).reshape(count, sheet, sheet)[scene, rows, columns][..., None]
 
-    knots = random.uniform(0.1, 0.9, (count, KNOTS, KNOTS, 3)).astype(np.float32)
+    knots = random.uniform(0.25, 0.75, (count, KNOTS, KNOTS, 3)).astype(np.float32)
     middles = np.broadcast_to(np.arange(PLACES) * PLACE + (PLACE - 1) / 2, (count, PLACES))
     ink = _contrasting(_ground(knots, middles, middles), random).reshape(count, -1, 3)
     ink = ink[scene, rows // PLACE * PLACES + columns // PLACE]
     noise = random.normal(0.0, 0.03, (count, SIDE, SIDE, 1)).astype(np.float32)
-    pixels = _ground(knots, top, left) * (1 - cover) + ink * cover + noise
+    pixels: Floats = _ground(knots, top, left) * (1 - cover) + ink * cover + noise
     return np.round(255 * pixels.clip(0, 1)).astype(np.uint8)
 
 
@@ -130,33 +132,38 @@ def _depth(shape: str, y: Floats, x: Floats) -> Floats:
     """How far points lie inside a shape that reaches about 1 from its middle; negative outside."""
     radius, square = np.hypot(x, y), np.maximum(abs(x), abs(y))
     bar = np.minimum(0.25 - abs(x), 1.0 - abs(y))
+    depth: Floats
     match shape:
         case "disc":
-            return 0.95 - radius
+            depth = 0.95 - radius
         case "ring":
-            return 0.22 - abs(radius - 0.75)
+            depth = 0.22 - abs(radius - 0.75)
         case "square":
-            return 0.8 - square
+            depth = 0.8 - square
         case "frame":
-            return 0.2 - abs(square - 0.7)
+            depth = 0.2 - abs(square - 0.7)
         case "triangle":
-            return np.minimum(0.7 - y, (y + 1.0 - 2 * abs(x)) / np.float32(5**0.5))
+            depth = np.minimum(0.7 - y, (y + 1.0 - 2 * abs(x)) / math.sqrt(5))
         case "cross":
-            return np.maximum(bar, np.minimum(0.25 - abs(y), 1.0 - abs(x)))
+            depth = np.maximum(bar, np.minimum(0.25 - abs(y), 1.0 - abs(x)))
         case "bar":
-            return bar
+            depth = bar
         case "corner":
-            return np.minimum(0.85 - square, np.maximum(-0.35 - x, y - 0.35))
+            depth = np.minimum(0.85 - square, np.maximum(-0.35 - x, y - 0.35))
         case "half":
-            return np.minimum(0.95 - radius, y)
+            depth = np.minimum(0.95 - radius, y)
+        case "dots":
+            depth = 0.36 - np.hypot(abs(x) - 0.55, abs(y) - 0.55)
         case _:
-            return 0.36 - np.hypot(abs(x) - 0.55, abs(y) - 0.55)
+            raise AssertionError(shape)
+    return depth
 
 
 def _ground(knots: Floats, rows: NDArray[np.generic], columns: NDArray[np.generic]) -> Floats:
     """Colour of the ground at rows [N, A] and columns [N, B] of the sheet, between knots [N, G, G, 3]: [N, A, B, 3]."""
     across = _weights(columns)[:, None] @ knots  # [N, G, B, 3]
-    return np.einsum("nag,ngbc->nabc", _weights(rows), across, optimize=True)
+    ground: Floats = np.einsum("nag,ngbc->nabc", _weights(rows), across, optimize=True)
+    return ground
 
 
 def _weights(positions: NDArray[np.generic]) -> Floats:

@@ -77,8 +77,8 @@ def open_source(uri: str) -> Source:
     Args:
         uri: a folder (class folders give labels), `list.txt` (one path per line, optional tab and label), one parquet
             file or a folder of them in the Hugging Face layout, `shards-{000..099}.tar` in the WebDataset layout, or
-            one of the built-in `digits` and `scenes`. `uri#split` names a subfolder, the parquet files whose names start
-            so, or `train` and `test` of what is built in.
+            one of the built-in `digits` and `scenes`. `uri#split` names a subfolder, the parquet files whose names
+            start so, or `train` and `test` of what is built in.
 
     Raises:
         DataError: unknown kind, missing path, unknown split, or no images there.

@@ -81,8 +81,8 @@ def _fit_data(recipe: Recipe) -> tuple[DataConfig, int]:
         return data, recipe.encoder.image_size
     store_size, image_size = probe_size(open_source(data.uri))
     wanted = recipe.encoder.image_size or image_size
-    if wanted > image_size:
-        store_size = wanted if image_size == store_size else -(-wanted * store_size // image_size)
+    if wanted > image_size < store_size:  # of large images keep as much around the view as there was
+        store_size = -(-wanted * store_size // image_size)
     return replace(data, store_size=data.store_size or store_size), wanted
 
 
