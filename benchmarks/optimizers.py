@@ -83,7 +83,7 @@ def compare(case: Case, data: str, rounds: int, device: torch.device) -> tuple[R
         "SGD": stepping("sgd", learning),
         "LARS": stepping("lars", learning),
     }
-    times = measure(parts, 5 * rounds, device)
+    times = measure(parts, 5 * rounds, device, repeats=5)
     whole = min(measure({"step": step}, rounds, device)["step"])
     cost = {name: min(seconds) for name, seconds in times.items()}
     faster, share = ratio(times["EMA, new tensors"], times["EMA"]), (cost["AdamW"] + cost["EMA"]) / whole
