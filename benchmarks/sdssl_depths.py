@@ -6,7 +6,7 @@ Runs that are there already are not repeated, so the command may be stopped and 
 """
 
 import argparse
-import datetime
+import datetime as dt
 import json
 import platform
 import statistics
@@ -93,7 +93,7 @@ def main() -> None:
     scores = {name: [found[name, seed] for seed in range(arguments.seeds)] for name in names}
 
     hardware = f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}"
-    print(f"{datetime.date.today()}, {hardware}, k-NN (k=20, T=0.07) in %, mean ± deviation of {arguments.seeds} seeds")
+    print(f"{dt.date.today()}, {hardware}, k-NN (k=20, T=0.07) in %, mean ± deviation of {arguments.seeds} seeds")
     depths = len(next(iter(scores.values()))[0])
     print("| method | " + " | ".join(f"depth {depth + 1}" for depth in range(depths)) + " |")
     print("|---" * (depths + 1) + "|")
@@ -101,7 +101,7 @@ def main() -> None:
         print(row(name, values))
     if arguments.out:
         budget = {key: str(value) for key, value in (BUDGET | dict(arguments.settings)).items()}
-        record = {"date": str(datetime.date.today()), "hardware": hardware, "settings": budget, "knn": scores}
+        record = {"date": str(dt.date.today()), "hardware": hardware, "settings": budget, "knn": scores}
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(record, indent=1) + "\n")
 

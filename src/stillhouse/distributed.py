@@ -37,13 +37,18 @@ def barrier() -> None:
         dist.barrier()
 
 
-def agree(flag: bool) -> bool:
-    """Whether any process says yes."""
+def agree(*flags: bool) -> tuple[bool, ...]:
+    """For each question, whether any process says yes."""
     if world_size() == 1:
-        return flag
-    votes: list[bool | None] = [None] * world_size()
-    dist.all_gather_object(votes, flag)
-    return any(votes)
+        return flags
+    votes = torch.tensor(flags, dtype=torch.uint8)
+    dist.all_reduce(votes, dist.ReduceOp.MAX)
+    return tuple(map(bool, votes.tolist()))
+
+
+def position(rows: Tensor) -> int:
+    """Where this process's rows begin among those of all processes."""
+    return rank() * len(rows)
 
 
 def gather(rows: Tensor) -> Tensor:
@@ -78,9 +83,13 @@ def process_group(device: str) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
-    backend = "nccl" if device == "cuda" else "gloo"
+    backend, own = "gloo", None
+    if device == "cuda":
+        own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(own)
+        backend = "cpu:gloo,cuda:nccl"
     try:
-        dist.init_process_group(backend, timeout=timedelta(minutes=30))
+        dist.init_process_group(backend, timeout=timedelta(minutes=30), device_id=own)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"torchrun: the processes do not find each other ({error}); check MASTER_ADDR") from error
     try:

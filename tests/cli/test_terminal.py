@@ -8,7 +8,8 @@ from rich.console import Console
 from stillhouse.cli.terminal import Terminal
 
 STEP: dict[str, Any] = {
-    "kind": "step", "step": 30, "epoch": 1.5, "progress": 0.25, "loss": 4.0, "terms": {"final": 3.0, "intermediate": 1.0},
+    "kind": "step", "step": 30, "epoch": 1.5, "progress": 0.25, "loss": 4.0,
+    "terms": {"final": 3.0, "intermediate": 1.0},
     "images_per_second": 123.4, "data_share": 0.02, "seconds": 100.0,
 }  # fmt: skip
 KNN = {"kind": "knn", "step": 30, "epoch": 1.5, "blocks": [0.31, 0.425]}
@@ -29,7 +30,8 @@ def test_everything_worth_knowing_is_there() -> None:
     for terminal in (False, True):
         text = printed({"kind": "start", "about": ["simclr on vit_micro"]}, HEALTH, STEP, KNN, terminal=terminal)
         for part in (
-            "simclr on vit_micro", "step 30", "epoch 1.50", "0:05:00 left", "123 images/s", "2% of the time waiting for data",
+            "simclr on vit_micro", "step 30", "epoch 1.50", "0:05:00 left", "123 images/s",
+            "2% of the time waiting for data",
             "loss 4.0000", "final 3.0000", "intermediate 1.0000", "31.0 42.5", "weak: different images",
         ):  # fmt: skip
             assert part in text, (terminal, part)

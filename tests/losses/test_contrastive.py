@@ -107,11 +107,13 @@ def test_info_nce_of_orthonormal_collapsed_and_shuffled_rows() -> None:
 def test_ranks_with_shifted_positives_equal_one_rank() -> None:
     """Rank r's query i looks for key i + n r among all keys; the mean over ranks is the loss of the joined batch."""
     query, key = random_rows(12, seed=1), random_rows(12, seed=2)
-    unit = [F.normalize(rows, dim=1) for rows in (query, key)]
-    parts = [
-        contrastive_cross_entropy(unit[0][4 * r : 4 * r + 4], unit[1], torch.arange(4) + 4 * r, 0.2) for r in range(3)
-    ]
+    parts = [info_nce(query[4 * r : 4 * r + 4], key, 0.2, start=4 * r) for r in range(3)]
     torch.testing.assert_close(torch.stack(parts).mean(), info_nce(query, key, 0.2))
+    views = query.chunk(2)
+    parts = [
+        cross_view_nce(torch.cat([view[2 * r : 2 * r + 2] for view in views]), key, 0.2, start=2 * r) for r in range(3)
+    ]
+    torch.testing.assert_close(torch.stack(parts).mean(), cross_view_nce(query, key, 0.2))
 
 
 def test_cross_view_nce_is_nt_xent_when_queries_are_the_keys() -> None:

@@ -75,6 +75,8 @@ def test_what_follows_from_the_images() -> None:
         (EncoderConfig(name="vit_tinny", image_size=32), "did you mean vit_tiny"),
         (EncoderConfig(name="timm:resnet10tt", image_size=32), "timm knows no"),
         (EncoderConfig(name="vit_nano", image_size=32, patch_size=5), "does not divide"),
+        (EncoderConfig(name="resnet10", image_size=32, patch_size=4), "no patches"),
+        (EncoderConfig(name="vit_nano", image_size=32, stem="cifar"), "no stem"),
         (EncoderConfig(name="timm:test_vit", image_size=8), "does not run at 8 px"),
     ],
 )

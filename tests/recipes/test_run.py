@@ -240,3 +240,59 @@ def test_training_leaves_the_callers_random_state_alone(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     train({"method": {"name": "byol"}}, "digits", tmp_path / "run", TINY | {"training.epochs": 0.3})
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_other_images_than_the_run_began_with_are_refused(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    from PIL import Image
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(20):
+        Image.new("RGB", (16, 16), (12 * number, 0, 0)).save(photos / f"{number}.png")
+    settings = {"data.uri": str(photos), "data.limit": 0, "training.batch_size": 4}
+    with pytest.raises(CrashError):
+        train_tiny(tmp_path / "run", listeners=[DiesAt(3)], settings=settings)
+    Image.new("RGB", (16, 16)).save(photos / "more.png")
+    with pytest.raises(RunError, match="the images changed since the run began .20 images then, 21 now"):
+        resume(tmp_path / "run")
+    (photos / "more.png").unlink()
+    assert records(resume(tmp_path / "run"), "step")[-1]["step"] == 15
+
+
+def test_broken_weights_never_replace_a_checkpoint(
+    tmp_path: Path, train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = SimCLR.after_step
+
+    def poison(self: SimCLR, progress: float) -> None:
+        plain(self, progress)
+        if progress >= 0.5:
+            next(p for p in self.parameters() if p.requires_grad).data.fill_(torch.nan)
+
+    monkeypatch.setattr(SimCLR, "after_step", poison)
+    with pytest.raises(TrainingError, match="weights are not finite after step 7, though the loss is"):
+        train_tiny(
+            tmp_path / "run", settings={"training.log_steps": 100, "evaluation.every": 0, "training.health_steps": 0}
+        )
+    assert read_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["step"] == 6
+
+
+def test_a_run_that_died_before_it_saved_leaves_no_lines_behind(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    with pytest.raises(CrashError):
+        train_tiny(tmp_path / "run", listeners=[DiesAt(5)], settings={"training.checkpoint_steps": 100})
+    run = train_tiny(tmp_path / "run", settings={"training.epochs": 1})
+    assert [record["step"] for record in records(run, "step")] == [1, 2, 3, 4]
+
+
+def test_the_same_images_by_another_name_are_split_and_not_learnt_by_heart(tmp_path: Path) -> None:
+    from stillhouse.data.store import DataConfig
+    from stillhouse.recipes.judging import _open
+
+    link = tmp_path / "list.txt"
+    image = tmp_path / "a.png"
+    from PIL import Image
+
+    Image.new("RGB", (16, 16)).save(image)
+    link.write_text("a.png\n")
+    first, second = _open(DataConfig(uri=str(link)), DataConfig(uri=f"{tmp_path}/../{tmp_path.name}/list.txt"), 16)
+    assert first is second

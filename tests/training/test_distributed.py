@@ -12,7 +12,7 @@ from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from stillhouse.data.stream import Batch
-from stillhouse.distributed import agree, gather, gather_detached, rank, world_size
+from stillhouse.distributed import agree, gather, gather_detached, position, rank, world_size
 from stillhouse.methods.method import Method
 from stillhouse.methods.table import METHODS, find_method
 from stillhouse.networks.build import EncoderConfig, build_encoder
@@ -96,8 +96,8 @@ def _gather_rows(folder: Path) -> None:
     assert rows.grad is not None
     assert rows.grad.tolist() == [2.0 * (i + 3 * rank()) for i in range(3)]  # both processes send the same
     assert not gather_detached(rows).requires_grad
-    assert agree(rank() == 1)
-    assert not agree(False)
+    assert agree(rank() == 1, False, True) == (True, False, True)
+    assert position(rows) == 3 * rank()
 
 
 def test_gathering(tmp_path: Path) -> None:
@@ -109,7 +109,8 @@ def test_one_process_gathers_itself() -> None:
     assert gather(rows) is rows
     assert world_size() == 1
     assert rank() == 0
-    assert agree(True)
+    assert agree(True, False) == (True, False)
+    assert position(torch.rand(3)) == 0
 
 
 @pytest.mark.parametrize("shape", [(8, 3), (8, 3, 4, 4)])

@@ -42,7 +42,7 @@ def test_a_cpu_without_native_bfloat16_computes_in_float32(monkeypatch: pytest.M
 def test_a_gpu_takes_bfloat16_for_every_network_if_it_can(
     supported: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
     for name in ("vit_nano", "timm:mobilenetv3_small_100"):
         assert choose_precision(encoder(name), torch.device("cuda")) == expected
 

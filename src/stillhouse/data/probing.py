@@ -33,6 +33,20 @@ def probe_size(source: Source) -> tuple[int, int]:
     return side, side
 
 
+def fit_sizes(source: Source, image_size: int = 0) -> tuple[int, int]:
+    """Side in pixels at which to store the images, and side at which to work.
+
+    Args:
+        source: the images.
+        image_size: side to work at; 0 follows the images. Of large images as much is kept around a larger view as
+            around the usual one; small ones are stored as they are and enlarged when they are seen.
+    """
+    store_size, suited = probe_size(source)
+    if image_size > suited < store_size:
+        store_size = -(-image_size * store_size // suited)
+    return store_size, image_size or suited
+
+
 def decode_seconds(source: Source, count: int) -> float:
     """Rough seconds that decoding `count` images takes on one core, from a look at up to 64 of them."""
     pixels = [height * width for height, width in _probed(source)]

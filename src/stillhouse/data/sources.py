@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from stillhouse.errors import DataError
 
+BUILT_IN = ("digits", "scenes")
+SCHEME = r"([A-Za-z][A-Za-z0-9+.-]+):"
 KINDS = "a folder, list.txt, x.parquet, a folder of parquet files, shards-{000..099}.tar, digits or scenes"
 SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation", "dev")
 COMPRESSED = (".gz", ".tgz", ".bz2", ".tbz", ".xz", ".txz", ".zst", ".tzst", ".lz4")
@@ -92,7 +94,7 @@ def open_source(uri: str) -> Source:
         from stillhouse.data.scenes import ScenesSource
 
         return ScenesSource(split)
-    if (scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", base)) and not Path(base).exists():
+    if (scheme := re.match(SCHEME, base)) and not Path(base).exists():
         raise DataError(f"data: {uri!r} has the unknown scheme {scheme[1]!r}; give {KINDS}")
     path = Path(base)
     if path.name.lower().endswith(COMPRESSED):
@@ -104,6 +106,13 @@ def open_source(uri: str) -> Source:
     if not path.exists():
         raise DataError(f"data: {base!r} does not exist{_hint(path)}; check the path, or give {KINDS}")
     return _open_folder(path, split) if path.is_dir() else _open_file(path, split)
+
+
+def absolute(uri: str) -> str:
+    """The same images by a name that holds in every working directory."""
+    base, split = _split(uri) if uri else ("", "")
+    is_path = base and base not in BUILT_IN and (Path(base).exists() or not re.match(SCHEME, base))
+    return str(Path(base).absolute()) + (f"#{split}" if split else "") if is_path else uri
 
 
 def digest(parts: Iterable[object]) -> str:

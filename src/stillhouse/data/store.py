@@ -17,12 +17,21 @@ from stillhouse.data.cachefile import Labeling, read_cache, write_cache
 from stillhouse.data.decode import BadImage
 from stillhouse.data.filling import UNREADABLE, DecodedChunk, available_cores, decode_at, decode_in_order
 from stillhouse.data.pixels import FreshStore, HeldStore, ImageStore
-from stillhouse.data.probing import decode_seconds, probe_size
+from stillhouse.data.probing import decode_seconds, fit_sizes, probe_size
 from stillhouse.data.sources import Rejected, Source, digest, open_source
 from stillhouse.errors import DataError
 from stillhouse.files import cache_directory, write_atomically
 
-__all__ = ["DataConfig", "ImageStore", "Rejected", "align_labels", "open_store", "probe_size", "write_quarantine"]
+__all__ = [
+    "DataConfig",
+    "ImageStore",
+    "Rejected",
+    "align_labels",
+    "fit_sizes",
+    "open_store",
+    "probe_size",
+    "write_quarantine",
+]
 
 VERSION = 1
 GIB = 2**30

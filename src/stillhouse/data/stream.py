@@ -54,7 +54,7 @@ class ViewStream:
         if self.steps_per_epoch == 0:
             raise DataError(
                 f"training.batch_size: {self._images_per_step} images per step, but only {len(self.store)} images; "
-                f"set training.batch_size={max(2, len(self.store))} or less"
+                "lower it"
             )
 
     @property
@@ -87,7 +87,7 @@ class ViewStream:
             views = augment(images, sizes, index, self.plan, self.image_size, self.seed, epoch)
             parts = zip(*(view.split(self.batch_size) for view in views), strict=True)
             for rows, part in list(zip(chunk, parts, strict=True))[skip:]:
-                yield Batch(part, rows.to(images.device))
+                yield Batch(part, rows.to(images.device, non_blocking=True))
             skip = 0
 
 

@@ -7,7 +7,7 @@ Isola 2020.
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from stillhouse.data.augment import augment
 from stillhouse.data.random import permutation
 from stillhouse.data.store import ImageStore
-from stillhouse.data.views import ViewPlan
+from stillhouse.data.views import ViewPlan, asymmetric_pair_for
 from stillhouse.evaluation.features import forward
 from stillhouse.networks.encoder import Encoder
 
@@ -38,6 +38,14 @@ class Alignment:
         if self.positive > 0:
             return self.negative / self.positive
         return float("inf") if self.negative > 0 else float("nan")
+
+
+def alignment_views(image_size: int) -> ViewPlan:
+    """The second view of the asymmetric pair, twice: the same for every method, so that encoders can be compared.
+
+    Source: the alignment study in the public history of SDSSL's code.
+    """
+    return ViewPlan(views=(replace(asymmetric_pair_for(image_size).views[1], count=2),))
 
 
 def pairs_of(

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from stillhouse.data.store import ImageStore
-from stillhouse.data.views import PAIR, ViewPlan
-from stillhouse.evaluation.alignment import Alignment, measure, pairs_of
+from stillhouse.evaluation.alignment import Alignment, alignment_views, measure, pairs_of
 from stillhouse.evaluation.baselines import Pixels
 from stillhouse.evaluation.config import EvaluationConfig
 from stillhouse.evaluation.features import LayerFeatures, extract
@@ -38,7 +37,6 @@ def evaluate(
     *,
     untrained: Encoder | None = None,
     config: EvaluationConfig = EvaluationConfig(),  # noqa: B008 (frozen)
-    views: ViewPlan = PAIR,
     sources: Sources = Sources(),  # noqa: B008 (frozen)
     progress: Progress = lambda text, share: None,
 ) -> Evaluation:
@@ -53,7 +51,6 @@ def evaluate(
         test: images to be asked about.
         untrained: a fresh encoder of the same kind, to know what training gained.
         config: settings.
-        views: plan whose first two views measure alignment.
         sources: names for the file.
         progress: told what is going on.
 
@@ -74,7 +71,7 @@ def evaluate(
             health = tuple(examine(thin(block, HEALTH_IMAGES)) for block in queries.blocks)
         if not task.obstacle:
             results += court.judge(court.read(train, task.train_rows, 0.1, 0.5), queries, task)
-    alignment = _alignment(encoder, test, views, config)
+    alignment = _alignment(encoder, test, config)
     return Evaluation(
         sources=sources,
         train_images=len(task.train_rows),
@@ -178,10 +175,12 @@ def _part(progress: Progress, number: int, count: int) -> Progress:
     return lambda text, share: progress(text, (number + share) / count)
 
 
-def _alignment(encoder: Encoder, test: ImageStore, views: ViewPlan, config: EvaluationConfig) -> tuple[Alignment, ...]:
+def _alignment(encoder: Encoder, test: ImageStore, config: EvaluationConfig) -> tuple[Alignment, ...]:
     if min(config.alignment_images, len(test)) < 2:
         return ()
-    pairs = pairs_of(test, views, encoder.image_size, images=config.alignment_images, seed=config.seed)
+    pairs = pairs_of(
+        test, alignment_views(encoder.image_size), encoder.image_size, images=config.alignment_images, seed=config.seed
+    )
     return measure(encoder, pairs)
 
 

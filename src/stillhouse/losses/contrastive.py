@@ -14,8 +14,6 @@ from torch.nn import functional as F
 
 CHUNK_SIZE = 128
 """Rows of logits that a CPU works on at once: a strip should stay in its cache."""
-LOWEST_SYMMETRIC_TEMPERATURE = 0.025
-"""Below it float32 cannot hold `exp(-2 / temperature)`, the smallest term of a sum that no maximum was taken out of."""
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
@@ -35,46 +33,49 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     Source: Chen et al. 2020, equation 1.
     """
     rows = _unit(torch.cat([first, second]))
-    if temperature >= LOWEST_SYMMETRIC_TEMPERATURE:
-        return _SymmetricCrossEntropy.apply(rows, temperature)  # type: ignore[no-any-return]
     own = torch.arange(len(rows), device=rows.device)
     return contrastive_cross_entropy(rows, rows, own.roll(len(first)), temperature, excluded=own)
 
 
-def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of finding key i for query i among all keys; `log K` when all rows coincide.
+def info_nce(query: Tensor, key: Tensor, temperature: float, *, start: int = 0) -> Tensor:
+    """Cross-entropy of finding its own key for every query among all keys; `log K` when all rows coincide.
 
     Args:
         query: `[B, E]`.
-        key: `[B, E]`, the positives in the same order; whether gradient flows into them is the caller's choice.
+        key: `[K, E]`; whether gradient flows into them is the caller's choice.
         temperature: divides the cosines; above 0.
+        start: the key that belongs to the first query; the others follow in order.
 
     Returns:
         Mean over the B queries, in nats.
 
     Source: van den Oord et al. 2018, equation 4; He et al. 2020, equation 1.
     """
-    positive = torch.arange(len(query), device=query.device)
+    positive = torch.arange(start, start + len(query), device=query.device)
     return contrastive_cross_entropy(_unit(query), _unit(key), positive, temperature)
 
 
-def cross_view_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
+def cross_view_nce(query: Tensor, key: Tensor, temperature: float, *, start: int = 0) -> Tensor:
     """Find the other view's key, with the own view's key left out; the intermediate term of SD-SimCLR.
 
-    Row i and row i + B are two views of one image. Equal to `nt_xent` when queries and keys are the same rows.
+    In both, the second half are other views of the first half's images. Equal to `nt_xent` when queries and keys are
+    the same rows.
 
     Args:
         query: embeddings of some layer, both views, `[2B, E]`.
-        key: final embeddings of the same rows, `[2B, E]`, normally detached.
+        key: final embeddings of both views of at least these images, `[2K, E]`, normally detached.
         temperature: divides the cosines; above 0.
+        start: the image among the keys that the first query shows; the others follow in order.
 
     Returns:
         Mean over the 2B queries, in nats.
 
     Source: Jang et al. 2023 (SDSSL), SimCLR form.
     """
-    own = torch.arange(len(query), device=query.device)
-    return contrastive_cross_entropy(_unit(query), _unit(key), own.roll(len(query) // 2), temperature, excluded=own)
+    image = torch.arange(start, start + len(query) // 2, device=query.device)
+    first, second = image, image + len(key) // 2
+    own, other = torch.cat([first, second]), torch.cat([second, first])
+    return contrastive_cross_entropy(_unit(query), _unit(key), other, temperature, excluded=own)
 
 
 def contrastive_cross_entropy(
@@ -141,49 +142,6 @@ class _StripedCrossEntropy(torch.autograd.Function):
             None,
             None,
         )
-
-
-class _SymmetricCrossEntropy(torch.autograd.Function):
-    """`contrastive_cross_entropy` of unit rows with themselves, each excluded from its own sum.
-
-    The logits are symmetric, so only strips right of the diagonal are made: once for the sums over each row, then again
-    for the gradient `sum_j (p_ij + p_ji) row_j`. That is two thirds of the products and half of the exponentials.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, temperature: float) -> Tensor:
-        first, second = rows.chunk(2)
-        sums = rows.new_zeros(len(rows))
-        with torch.autocast(rows.device.type, enabled=False):
-            for strip, weights in _upper_strips(rows, temperature):
-                sums[strip] += weights.sum(1)
-                sums[strip.stop :] += weights[:, len(weights) :].sum(0)
-            gradient = _symmetric_gradient(rows, sums, temperature) if ctx.needs_input_grad[0] else None
-        ctx.save_for_backward(gradient)
-        return sums.log().mean() + (1.0 - (first * second).sum(1)).mean() / temperature
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (into_rows,) = ctx.saved_tensors
-        return into_rows * gradient, None
-
-
-def _symmetric_gradient(rows: Tensor, sums: Tensor, temperature: float) -> Tensor:
-    gradient, share = torch.zeros_like(rows), sums.reciprocal()
-    for strip, weights in _upper_strips(rows, temperature):
-        weights.mul_(share[strip, None] + share[strip.start :])
-        gradient[strip].addmm_(weights, rows[strip.start :])
-        gradient[strip.stop :].addmm_(weights[:, len(weights) :].T, rows[strip])
-    return gradient.sub_(rows.roll(len(rows) // 2, 0), alpha=2.0).div_(temperature * len(rows))
-
-
-def _upper_strips(rows: Tensor, temperature: float) -> Iterator[tuple[slice, Tensor]]:
-    """Strips of `exp((cosine - 1) / temperature)` from the diagonal to the right; the diagonal itself is 0."""
-    for strip in _strips(rows):
-        weights = (rows[strip] @ rows[strip.start :].T).sub_(1.0).div_(temperature).exp_()
-        weights.diagonal().zero_()
-        yield strip, weights
 
 
 def _strips(rows: Tensor) -> Iterator[slice]:

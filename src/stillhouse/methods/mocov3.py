@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stillhouse.data.stream import Batch
 from stillhouse.data.views import FOLLOW_IMAGES, ViewPlan, asymmetric_pair_for
-from stillhouse.distributed import gather, gather_detached
+from stillhouse.distributed import gather_detached, position
 from stillhouse.losses.contrastive import info_nce
 from stillhouse.methods.method import Method
 from stillhouse.networks.encoder import Encoder
@@ -85,4 +85,4 @@ class MoCoV3(Method):
 
     def _contrast(self, query: Tensor, key: Tensor) -> Tensor:
         temperature = self.config.temperature
-        return 2 * temperature * info_nce(gather(query), gather_detached(key), temperature)
+        return 2 * temperature * info_nce(query, gather_detached(key), temperature, start=position(query))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from stillhouse.data.stream import Batch
 from stillhouse.data.views import FOLLOW_IMAGES, ViewPlan, asymmetric_pair_for
-from stillhouse.distributed import gather, gather_detached
+from stillhouse.distributed import gather, gather_detached, position
 from stillhouse.errors import SettingsError
 from stillhouse.losses.contrastive import cross_view_nce, info_nce, nt_xent
 from stillhouse.losses.regression import cosine_distance
@@ -119,7 +119,7 @@ class SDSSLSimCLR(Method):
         temperature = self.config.temperature
         first, second = final.chunk(2)
         key = torch.cat([gather_detached(first), gather_detached(second)])
-        intermediate = [cross_view_nce(_gather_views(rows), key, temperature) for rows in lower]
+        intermediate = [cross_view_nce(rows, key, temperature, start=position(first)) for rows in lower]
         return {
             "final": nt_xent(gather(first), gather(second), temperature),
             "intermediate": self.ratio(progress) * torch.stack(intermediate).mean(),
@@ -188,7 +188,7 @@ class SDSSLMoCoV3(Method):
         temperature = self.config.temperature
 
         def contrast(prediction: Tensor) -> Tensor:
-            return 2 * temperature * info_nce(gather(prediction), key, temperature)
+            return 2 * temperature * info_nce(prediction, key, temperature, start=position(prediction))
 
         return depth_terms(projections, self.predictors, contrast, self.ratio(progress), self.config.predictor_weight)
 
@@ -265,11 +265,6 @@ def _project(student: Branch, lower: Ladder, images: Tensor) -> list[Tensor]:
     """Projections of every depth from one pass, the last depth last, L of `[B, E]`."""
     features = student.encoder.features(images)
     return [*lower(features.blocks[:-1]), student.projector(features.pooled)]
-
-
-def _gather_views(rows: Tensor) -> Tensor:
-    first, second = rows.chunk(2)
-    return torch.cat([gather(first), gather(second)])
 
 
 def _both(forth: dict[str, Tensor], back: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -51,6 +51,10 @@ class EncoderConfig:
         if stem == "auto" and name in RESIDUAL:
             stem = "cifar" if small else "compact" if medium else "imagenet"
         patch = self.patch_size
+        if patch and name not in VIT_SHAPES:
+            raise SettingsError(f"encoder.patch_size: {name} has no patches to size; leave it 0")
+        if stem != "auto" and name not in RESIDUAL:
+            raise SettingsError(f"encoder.stem: {name} has no stem to choose; leave it auto")
         if name in VIT_SHAPES:
             patch = patch or (4 if small else 8 if medium else 16)
             if size % patch:

@@ -26,9 +26,7 @@ def mlp(widths: Sequence[int], *, output_norm: bool) -> nn.Sequential:
     for position, (before, after) in enumerate(pairwise(widths)):
         if position:
             layers += [nn.BatchNorm1d(before), nn.ReLU(inplace=True)]
-        linear = nn.Linear(before, after, bias=False)
-        nn.init.xavier_uniform_(linear.weight)
-        layers.append(linear)
+        layers.append(nn.Linear(before, after, bias=False))
     if output_norm:
         layers.append(nn.BatchNorm1d(widths[-1], affine=False))
     return nn.Sequential(*layers)

@@ -49,10 +49,14 @@ class Run:
         return self.folder / "encoder"
 
     @property
+    def checkpoints_folder(self) -> Path:
+        """Where `last.pt` and `best.pt` lie."""
+        return self.folder / "checkpoints"
+
+    @property
     def checkpoints(self) -> Checkpoints:
-        """The checkpoints; saving through them stores the recipe beside the weights."""
-        table = self.read_table() if self.recipe_file.exists() else {}
-        return Checkpoints(self.folder / "checkpoints", table)
+        """The checkpoints, for reading."""
+        return Checkpoints(self.checkpoints_folder)
 
     def read_table(self) -> Table:
         """The recipe as nested plain values.
@@ -82,6 +86,8 @@ class Run:
                 f"{self.folder}: already holds a run{told}; continue it with `stillhouse resume {self.folder}` "
                 "or choose another --out"
             )
+        for path in (self.log_file, self.evaluation_file, self.folder / "report.html"):
+            path.unlink(missing_ok=True)  # of a run that died before it saved anything
         write_atomically(self.recipe_file, to_toml(recipe.to_table()))
 
     def check_unchanged(self) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.config import assign
-from stillhouse.data.store import DataConfig, ImageStore, open_store
+from stillhouse.data.sources import open_source
+from stillhouse.data.store import DataConfig, ImageStore, fit_sizes, open_store
 from stillhouse.errors import SettingsError
 from stillhouse.evaluation.config import EvaluationConfig
 from stillhouse.evaluation.judge import evaluate as judge
@@ -15,6 +16,7 @@ from stillhouse.files import write_atomically
 from stillhouse.networks.build import build_encoder
 from stillhouse.networks.encoder import Encoder
 from stillhouse.recipes.directory import Run
+from stillhouse.recipes.preparing import choose_device
 from stillhouse.recipes.recipe import Recipe, read_recipe
 
 Told = Callable[[str, float], None]
@@ -48,7 +50,8 @@ def evaluate(
     Raises:
         DataError: images cannot be read, or test classes are missing from the training images.
     """
-    stores = _open(DataConfig(uri=train, limit=limit), DataConfig(uri=test, limit=limit), _store_size(encoder))
+    store_size = fit_sizes(open_source(train), encoder.image_size)[0]
+    stores = _open(DataConfig(uri=train, limit=limit), DataConfig(uri=test, limit=limit), store_size)
     sources = Sources(train=train, test=test)
     return judge(encoder, *stores, untrained=untrained, config=config, sources=sources, progress=progress)
 
@@ -78,15 +81,14 @@ def evaluate_run(
     fixed = {name.partition(".")[2]: value for name, value in (settings or {}).items() if name.startswith("data.")}
     known = replace(changed.data, uri=train, limit=int(fixed.get("limit", 0))) if train else changed.data
     asked = replace(changed.data, uri=data, limit=int(fixed.get("limit", 0)))
-    encoder = run.load()
+    device = choose_device("auto" if recipe.training.device.startswith("cuda") else recipe.training.device)
     bank, queries = _open(known, asked, changed.data.store_size)
     evaluation = judge(
-        encoder,
+        run.load().to(device),
         bank,
         queries,
-        untrained=build_encoder(recipe.encoder, recipe.training.seed),
+        untrained=build_encoder(recipe.encoder, recipe.training.seed).to(device),
         config=changed.evaluation,
-        views=recipe.method.views,
         sources=Sources(train=known.uri, test=asked.uri, encoder=recipe.encoder.name),
         progress=progress,
     )
@@ -95,12 +97,11 @@ def evaluate_run(
 
 
 def _open(train: DataConfig, test: DataConfig, store_size: int) -> tuple[ImageStore, ImageStore]:
+    """Both stores; one and the same where both names mean the same images, which are then split."""
     bank = open_store(train.uri, train, store_size)
-    return bank, bank if test.uri == train.uri else open_store(test.uri, test, store_size)
-
-
-def _store_size(encoder: Encoder) -> int:
-    return encoder.image_size if encoder.image_size <= 96 else encoder.image_size * 8 // 7
+    if open_source(train.uri).fingerprint == open_source(test.uri).fingerprint:
+        return bank, bank
+    return bank, open_store(test.uri, test, store_size)
 
 
 def _with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:

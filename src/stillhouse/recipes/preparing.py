@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from stillhouse.data.sources import open_source
-from stillhouse.data.store import DataConfig, ImageStore, open_store, probe_size
+from stillhouse.data.store import DataConfig, ImageStore, fit_sizes, open_store
 from stillhouse.distributed import barrier, is_main, world_size
 from stillhouse.errors import SettingsError
 from stillhouse.methods.method import Method
@@ -14,6 +14,7 @@ from stillhouse.methods.table import find_method
 from stillhouse.networks.build import build_encoder
 from stillhouse.recipes.recipe import Recipe
 from stillhouse.training.precision import choose_memory_format, choose_precision
+from stillhouse.training.settings import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def prepare(recipe: Recipe) -> Prepared:
     wanted = recipe.training
     training = replace(
         wanted,
-        batch_size=min(wanted.batch_size, max(2, len(store))),
+        batch_size=_fit_batch(wanted, len(store)),
         precision=choose_precision(encoder, device) if wanted.precision == "auto" else wanted.precision,
         memory_format=choose_memory_format(encoder) if wanted.memory_format == "auto" else wanted.memory_format,
     )
@@ -67,23 +68,45 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        if device.type == "cuda" and device.index is None and world_size() > 1:
+        if device.type not in ("cpu", "cuda"):
+            raise ValueError("only CPUs and CUDA devices are supported")
+        if device.type == "cuda" and world_size() > 1:
+            if device.index is not None:
+                raise ValueError("with several processes each takes its own device; set cuda")
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         raise SettingsError(f"training.device: {name!r} cannot be used ({error}); set auto or cpu") from error
     return device
+
+
+def _fit_batch(training: TrainingConfig, num_images: int) -> int:
+    """The batch size, or the largest one that fills a step from so few images.
+
+    Raises:
+        SettingsError: the batch does not divide among the processes, or the images do not fill any.
+    """
+    processes = world_size()
+    if training.batch_size % processes:
+        raise SettingsError(
+            f"training.batch_size: {training.batch_size} does not divide among {processes} processes; "
+            f"set {max(1, training.batch_size // processes) * processes}"
+        )
+    most = num_images // training.accumulate // processes * processes
+    if most < 2 * processes:
+        raise SettingsError(
+            f"data: {num_images} images do not fill a step of {processes} processes and {training.accumulate} "
+            "accumulated batches with two images each; give more images or lower training.accumulate"
+        )
+    return min(training.batch_size, most)
 
 
 def _fit_data(recipe: Recipe) -> tuple[DataConfig, int]:
     data = recipe.data
     if data.store_size and recipe.encoder.image_size:
         return data, recipe.encoder.image_size
-    store_size, image_size = probe_size(open_source(data.uri))
-    wanted = recipe.encoder.image_size or image_size
-    if wanted > image_size < store_size:  # of large images keep as much around the view as there was
-        store_size = -(-wanted * store_size // image_size)
-    return replace(data, store_size=data.store_size or store_size), wanted
+    store_size, image_size = fit_sizes(open_source(data.uri), recipe.encoder.image_size)
+    return replace(data, store_size=data.store_size or store_size), image_size
 
 
 def _open_in_turn(recipe: Recipe) -> ImageStore:

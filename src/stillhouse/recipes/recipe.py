@@ -11,7 +11,7 @@ from stillhouse.config import Table, check, merge, parse_toml, to_table
 from stillhouse.data.store import DataConfig
 from stillhouse.errors import SettingsError
 from stillhouse.evaluation.config import EvaluationConfig
-from stillhouse.methods.table import METHODS, find_method
+from stillhouse.methods.table import find_method
 from stillhouse.networks.build import EncoderConfig, check_name
 from stillhouse.training.settings import TrainingConfig
 
@@ -125,9 +125,3 @@ def find_recipe(name: str) -> Table:
         raise SettingsError(f"{name}: cannot be read ({error}); check the path") from error
     base = table.pop("base", None)
     return table if base is None else merge(find_recipe(str(base)), table)
-
-
-def methods_without_recipe() -> list[str]:
-    """Methods that no shipped recipe uses."""
-    used = {table["method"]["name"] for table in shipped_recipes().values()}
-    return [name for name in METHODS if name not in used]

@@ -1,6 +1,7 @@
 """From a recipe and images to a trained encoder in a run directory; and on from where it stopped."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stillhouse.config import Table, assign
 from stillhouse.data.augment import center_view
+from stillhouse.data.sources import absolute, digest
 from stillhouse.data.store import ImageStore, write_quarantine
 from stillhouse.data.stream import ViewStream, sample_views
 from stillhouse.distributed import barrier, is_main, process_group, rank, world_size
@@ -21,13 +23,15 @@ from stillhouse.networks.synchronized import synchronize_norms
 from stillhouse.recipes.directory import Run
 from stillhouse.recipes.preparing import Prepared, prepare
 from stillhouse.recipes.recipe import Recipe, find_recipe, read_recipe
-from stillhouse.training.checkpoint import TrainingState
-from stillhouse.training.journal import Listener, LogFile, TensorBoard
+from stillhouse.training.checkpoint import Checkpoints, TrainingState
+from stillhouse.training.journal import Listener, LogFile, TensorBoard, cut_log
 from stillhouse.training.loop import Loop, Observer
 from stillhouse.training.optimizers import make_optimizer
 from stillhouse.training.precision import torch_memory_format
 
 NUM_SAMPLES = 8
+IMAGES_AHEAD = 4096
+"""Images that a GPU augments together, at most, where batches are small."""
 
 
 def train(
@@ -56,11 +60,12 @@ def train(
     table = find_recipe(recipe) if isinstance(recipe, str) else recipe
     for name, value in {**({"data.uri": data} if data else {}), **(settings or {})}.items():
         table = assign(table, name, value)
+    wanted = read_recipe(table)
+    wanted = replace(wanted, data=replace(wanted.data, uri=absolute(wanted.data.uri)))
     if not out:
         raise SettingsError("out: no run directory named; choose one, for instance runs/first")
     run = Run(Path(out))
-    wanted = read_recipe(table)
-    with process_group(_device_type(wanted.training.device)), torch.random.fork_rng():
+    with process_group(_device_type(wanted.training.device)), torch.random.fork_rng(_devices()):
         prepared = prepare(wanted)
         if is_main():
             run.claim(prepared.recipe)
@@ -84,7 +89,7 @@ def resume(folder: str | Path, listeners: Sequence[Listener] = ()) -> Run:
     run = Run(Path(folder))
     run.check_unchanged()
     recipe = run.read_recipe()
-    with process_group(_device_type(recipe.training.device)), torch.random.fork_rng():
+    with process_group(_device_type(recipe.training.device)), torch.random.fork_rng(_devices()):
         _run(run, prepare(recipe), None, listeners)
     return run
 
@@ -92,7 +97,6 @@ def resume(folder: str | Path, listeners: Sequence[Listener] = ()) -> Run:
 def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: Sequence[Listener]) -> None:
     recipe, method, device = prepared.recipe, prepared.method, prepared.device
     training = recipe.training
-    torch.backends.cudnn.deterministic = True
     if world_size() > 1:
         synchronize_norms(method, device.type)
     method.to(device=device, memory_format=torch_memory_format(training.memory_format))  # type: ignore[call-overload]
@@ -104,19 +108,23 @@ def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: S
         momentum=training.momentum,
         decay_all=training.decay_all,
     )
+    checkpoints = Checkpoints(run.checkpoints_folder, recipe.to_table(), _describe(store))
     if state is None:
-        state = run.checkpoints.restore(method, optimizer)
+        state = checkpoints.restore(method, optimizer)
+        cut_log(run.log_file, state.step)
     heard = [LogFile(run.log_file), *_tensorboard(run, recipe), *listeners] if is_main() else []
+    stream = _stream(recipe, store, method, device)
     loop = Loop(
-        method, _stream(recipe, store, method, device), optimizer, training, run.checkpoints, device, heard,
-        _observers(recipe, store, _steps_per_epoch(recipe, store)),
+        method, stream, optimizer, training, checkpoints, device, heard,
+        _observers(recipe, store, stream.steps_per_epoch),
     )  # fmt: skip
     if world_size() > 1:
         loop.model = DistributedDataParallel(method)
     for listener in heard:
         listener.hear({"kind": "start", "step": state.step, "about": _about(prepared, loop.total_steps)})
     try:
-        loop.run(state)
+        with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+            loop.run(state)
     except Interrupted as stop:
         _finish(run, prepared, state)
         raise Interrupted(f"{stop}; continue with `stillhouse resume {run.folder}`") from stop
@@ -133,13 +141,13 @@ def _finish(run: Run, prepared: Prepared, state: TrainingState) -> None:
         write_quarantine(run.quarantine_file, prepared.store.rejected)
 
 
+def _describe(store: ImageStore) -> dict[str, Any]:
+    """What must be the same when the run is resumed."""
+    return {"images": len(store), "digest": digest(store.ids)}
+
+
 def _stream(recipe: Recipe, store: ImageStore, method: Method, device: torch.device) -> ViewStream:
     training = recipe.training
-    if training.batch_size % world_size():
-        raise SettingsError(
-            f"training.batch_size: {training.batch_size} does not divide among {world_size()} processes; "
-            f"set {training.batch_size // world_size() * world_size() or world_size()}"
-        )
     return ViewStream(
         store=store,
         plan=method.views,
@@ -149,7 +157,7 @@ def _stream(recipe: Recipe, store: ImageStore, method: Method, device: torch.dev
         batches_per_step=training.accumulate,
         rank=rank(),
         world_size=world_size(),
-        ahead=8 if device.type == "cuda" and recipe.encoder.image_size <= 64 else 1,
+        ahead=max(1, min(8, IMAGES_AHEAD // training.batch_size)) if device.type == "cuda" else 1,
     )
 
 
@@ -166,10 +174,6 @@ def _about(prepared: Prepared, total_steps: int) -> list[str]:
     budget = f"{training.epochs:g} epochs, {total_steps:,} steps of {training.images_per_step} images"
     speed = f"{training.optimizer}, peak learning rate {training.peak_learning_rate:.2e}"
     return [network, images, f"{budget}; {speed}; {training.precision} on {prepared.device}"]
-
-
-def _steps_per_epoch(recipe: Recipe, store: ImageStore) -> int:
-    return max(1, len(store) // recipe.training.images_per_step)
 
 
 def _observers(recipe: Recipe, store: ImageStore, steps_per_epoch: int) -> list[Observer]:
@@ -200,6 +204,11 @@ def _write_samples(run: Run, prepared: Prepared) -> None:
 
 def _to_bytes(images: torch.Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _devices() -> list[int]:
+    """GPUs whose random state training may use up."""
+    return [torch.cuda.current_device()] if torch.cuda.is_available() else []
 
 
 def _device_type(name: str) -> str:

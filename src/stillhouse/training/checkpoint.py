@@ -32,6 +32,8 @@ class Checkpoints:
     folder: Path
     recipe: dict[str, Any] = field(default_factory=dict)
     """Every setting of the run as plain values, stored in each checkpoint."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """What tells the images apart from others, as plain values: `images` counts them."""
 
     @property
     def last(self) -> Path:
@@ -52,6 +54,7 @@ class Checkpoints:
         content = {
             "version": VERSION,
             "recipe": self.recipe,
+            "data": self.data,
             "progress": {"step": state.step, "best": state.best, "seconds": state.seconds},
             "method": method.state_dict(),
             "optimizer": optimizer.state_dict(),
@@ -67,9 +70,15 @@ class Checkpoints:
         """Put method, optimizer and random numbers back to where `last.pt` left them.
 
         Raises:
-            RunError: the file is missing, damaged or of another version.
+            RunError: the file is missing, damaged or of another version, or the images are not the same any more.
         """
         content = read_checkpoint(self.last)
+        if content.get("data") != self.data:
+            then, now = (data.get("images", "unknown") for data in (content.get("data", {}), self.data))
+            raise RunError(
+                f"{self.last}: the images changed since the run began ({then} images then, {now} now); "
+                "put them back as they were to resume, or train anew with another --out"
+            )
         try:
             method.load_state_dict(content["method"])
             optimizer.load_state_dict(content["optimizer"])
@@ -101,11 +110,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def _random_state() -> dict[str, Any]:
     return {
         "cpu": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
     }
 
 
 def _set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"][0])

@@ -2,12 +2,12 @@
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from stillhouse.errors import RunError, SettingsError
+from stillhouse.files import write_atomically
 
 Record = Mapping[str, Any]
 
@@ -26,13 +26,12 @@ class Listener(Protocol):
 
 
 class LogFile:
-    """log.jsonl: one JSON object per line; a torn last line, left by a crash, is cut off before going on."""
+    """log.jsonl: one JSON object per line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _cut_torn_line(path)
             self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
         except OSError as error:
             raise RunError(f"{path}: cannot be written ({error}); choose another place") from error
@@ -50,6 +49,25 @@ class LogFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Drop the lines beyond `step`: a run that is resumed there writes them again.
+
+    Raises:
+        RunError: the disk refuses.
+    """
+    if not path.exists():
+        return
+    kept = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if _is_until(line, step)]
+    write_atomically(path, "".join(kept))
+
+
+def _is_until(line: str, step: int) -> bool:
+    try:
+        return line.endswith("\n") and int(json.loads(line)["step"]) <= step
+    except (ValueError, KeyError, TypeError):
+        return False  # torn by a crash
 
 
 class TensorBoard:
@@ -97,12 +115,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _cut_torn_line(path: Path) -> None:
-    if not path.exists():
-        return
-    with open(path, "rb+") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
-        os.fsync(file.fileno())

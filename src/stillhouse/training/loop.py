@@ -93,13 +93,10 @@ class Loop:
                 set_learning_rate(self.optimizer, rate)
                 self._step(batches, state.step, progress)
                 state.step += 1
-                state.seconds += time.perf_counter() - started
-                self._tally.seconds += time.perf_counter() - started
-
-                self._tell(state, rate)
+                self._tell(state, rate, started)
                 best = self._observe(state)
-                asked = agree(stop.asked)
-                if asked or self._is_time_to_save(state, saved) or best:
+                asked, due, best = agree(stop.asked, self._is_time_to_save(state.step, saved), best)
+                if asked or due or best:
                     self._save(state, best=best)
                     saved = time.monotonic()
                 if asked and state.step < self.total_steps:
@@ -128,13 +125,16 @@ class Loop:
             self._tally.waiting += time.perf_counter() - started
             yield batch
 
-    def _tell(self, state: TrainingState, rate: float) -> None:
-        """A line for the log at its interval, and glimpses in between for whoever watches."""
+    def _tell(self, state: TrainingState, rate: float, started: float) -> None:
+        """A line for the log at its interval, and glimpses in between for whoever watches; ends the step's time."""
         is_line = state.step % self.config.log_steps == 0 or state.step in (1, self.total_steps)
         is_glimpse = time.monotonic() - self._tally.looked > SECONDS_BETWEEN_LOOKS
-        if not (is_line or is_glimpse):
+        terms = self._tally.terms() if is_line or is_glimpse else {}  # waits for the device
+        elapsed = time.perf_counter() - started
+        state.seconds += elapsed
+        self._tally.seconds += elapsed
+        if not terms:
             return
-        terms = self._tally.terms()
         record = {
             "kind": "step" if is_line else GLIMPSE,
             "step": state.step,
@@ -166,23 +166,32 @@ class Loop:
                 if record.get("score", -1.0) > state.best:
                     state.best, best = record["score"], True
             barrier()
-        return agree(best)
+        return best
 
-    def _is_time_to_save(self, state: TrainingState, saved: float) -> bool:
-        if state.step == self.total_steps:
+    def _is_time_to_save(self, step: int, saved: float) -> bool:
+        if step == self.total_steps:
             return True
         if self.config.checkpoint_steps:
-            return state.step % self.config.checkpoint_steps == 0
-        due = state.step % self.stream.steps_per_epoch == 0 or time.monotonic() - saved > SECONDS_BETWEEN_SAVES
-        return agree(due)
+            return step % self.config.checkpoint_steps == 0
+        return step % self.stream.steps_per_epoch == 0 or time.monotonic() - saved > SECONDS_BETWEEN_SAVES
 
     def _save(self, state: TrainingState, *, best: bool) -> None:
         self._tally.check()
         if is_main():
+            self._refuse_broken_weights(state.step)
             self.checkpoints.save(self.method, self.optimizer, state)
             if best:
                 self.checkpoints.mark_best()
         barrier()
+
+    def _refuse_broken_weights(self, step: int) -> None:
+        """A gradient may be broken where the loss is not; what follows from it must not replace a good checkpoint."""
+        weights = [tensor for tensor in self.method.state_dict().values() if tensor.is_floating_point()]
+        if not bool(torch.stack(torch._foreach_norm(weights)).isfinite().all()):
+            raise TrainingError(
+                f"training: weights are not finite after step {step}, though the loss is; start anew with a lower "
+                "training.learning_rate, training.clip=1.0 or training.precision=fp32; the last checkpoint is intact"
+            )
 
     def _publish(self, record: Mapping[str, Any]) -> None:
         for listener in self.listeners:

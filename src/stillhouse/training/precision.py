@@ -21,7 +21,7 @@ NARROW = 96
 def choose_precision(network: nn.Module, device: torch.device) -> Literal["fp32", "bf16"]:
     """The faster of float32 and bfloat16 autocast for this network on this device."""
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type != "cpu" or not has_native_bf16():
         return "fp32"
     return "fp32" if _is_depthwise(network) or _width(network) < NARROW else "bf16"

@@ -34,7 +34,7 @@ class TrainingConfig:
     precision: Precision = "auto"
     memory_format: MemoryFormat = "auto"
     device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+    """`auto`, `cpu`, `cuda` or, for one process, `cuda:1`."""
     seed: Annotated[int, Ge(0)] = 0
     log_steps: Annotated[int, Ge(1)] = 10
     """Steps between two lines of log.jsonl."""
