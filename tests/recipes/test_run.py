@@ -279,7 +279,7 @@ def test_broken_weights_never_replace_a_checkpoint(
 
 def test_a_run_that_died_before_it_saved_leaves_no_lines_behind(tmp_path: Path, train_tiny: TrainTiny) -> None:
     with pytest.raises(CrashError):
-        train_tiny(tmp_path / "run", listeners=[DiesAt(5)], settings={"training.checkpoint_steps": 100})
+        train_tiny(tmp_path / "run", listeners=[DiesAt(5)], settings={"training.checkpoint_steps": 100, "evaluation.every": 0})
     run = train_tiny(tmp_path / "run", settings={"training.epochs": 1})
     assert [record["step"] for record in records(run, "step")] == [1, 2, 3, 4]
 
