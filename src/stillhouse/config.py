@@ -28,7 +28,7 @@ def parse_toml(text: str, where: str) -> Table:
     """
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{where}: not valid TOML ({error}); correct that line") from error
 
 
@@ -44,7 +44,7 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
         raise SettingsError(f"--set {assignment}: no setting and value found; write --set training.epochs=100")
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return name, value
 
 
@@ -61,6 +61,8 @@ def assign(table: Table, name: str, value: Any) -> Table:
         if int(position) >= len(inner):
             raise SettingsError(f"{name}: {head} has {len(inner)} entries; count from 0 to {len(inner) - 1}")
         entries = list(inner)
+        if below and not isinstance(entries[int(position)], dict):
+            raise SettingsError(f"{name}: entry {position} is a single value; set the whole entry")
         entries[int(position)] = assign(entries[int(position)], below, value) if below else value
         copy[head] = entries
         return copy

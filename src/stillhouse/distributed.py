@@ -18,7 +18,7 @@ from stillhouse.errors import TrainingError
 
 def rank() -> int:
     """Number of this process, from 0; before and after the processes are joined, the one that `torchrun` gave it."""
-    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
+    return dist.get_rank() if dist.is_initialized() else (int(os.environ.get("RANK", "0")) if _is_launched() else 0)
 
 
 def world_size() -> int:
@@ -80,7 +80,7 @@ def process_group(device: str) -> Iterator[None]:
     Raises:
         TrainingError: the other processes cannot be reached.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if not _is_launched() or dist.is_initialized():
         yield
         return
     backend, own = "gloo", None
@@ -96,6 +96,10 @@ def process_group(device: str) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _is_launched() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _all_rows(rows: Tensor) -> Tensor:

@@ -253,7 +253,7 @@ def test_other_images_than_the_run_began_with_are_refused(tmp_path: Path, train_
     with pytest.raises(CrashError):
         train_tiny(tmp_path / "run", listeners=[DiesAt(3)], settings=settings)
     Image.new("RGB", (16, 16)).save(photos / "more.png")
-    with pytest.raises(RunError, match="the images changed since the run began .20 images then, 21 now"):
+    with pytest.raises(RunError, match=r"images changed since the run began \(20 images then, 21 now\)"):
         resume(tmp_path / "run")
     (photos / "more.png").unlink()
     assert records(resume(tmp_path / "run"), "step")[-1]["step"] == 15
@@ -279,7 +279,9 @@ def test_broken_weights_never_replace_a_checkpoint(
 
 def test_a_run_that_died_before_it_saved_leaves_no_lines_behind(tmp_path: Path, train_tiny: TrainTiny) -> None:
     with pytest.raises(CrashError):
-        train_tiny(tmp_path / "run", listeners=[DiesAt(5)], settings={"training.checkpoint_steps": 100, "evaluation.every": 0})
+        train_tiny(
+            tmp_path / "run", listeners=[DiesAt(5)], settings={"training.checkpoint_steps": 100, "evaluation.every": 0}
+        )
     run = train_tiny(tmp_path / "run", settings={"training.epochs": 1})
     assert [record["step"] for record in records(run, "step")] == [1, 2, 3, 4]
 
@@ -296,3 +298,54 @@ def test_the_same_images_by_another_name_are_split_and_not_learnt_by_heart(tmp_p
     link.write_text("a.png\n")
     first, second = _open(DataConfig(uri=str(link)), DataConfig(uri=f"{tmp_path}/../{tmp_path.name}/list.txt"), 16)
     assert first is second
+
+
+def test_a_folder_with_other_files_is_nobodys_run(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/recipe.toml").write_text("[method]\nname = 'simclr'\n")
+    with pytest.raises(RunError, match="not of a run"):
+        train_tiny(tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["recipe.toml"]
+
+
+def test_only_one_process_trains_in_a_directory(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    with stillhouse.Run(tmp_path / "run").alone(), pytest.raises(RunError, match="another process is training here"):
+        train_tiny(tmp_path / "run")
+
+
+def test_a_crash_between_saving_and_marking_the_best_is_mended(
+    tmp_path: Path, train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stillhouse.training.checkpoint import Checkpoints
+
+    def die(self: Checkpoints) -> None:
+        raise CrashError
+
+    plain = Checkpoints.mark_best
+    monkeypatch.setattr(Checkpoints, "mark_best", die)
+    with pytest.raises(CrashError):
+        train_tiny(tmp_path / "run")
+    monkeypatch.setattr(Checkpoints, "mark_best", plain)
+    assert not (tmp_path / "run/checkpoints/best.pt").exists()
+    run = resume(tmp_path / "run")
+    best = read_checkpoint(run.checkpoints.best)["progress"]
+    assert best["step"] == best["best_step"]
+    assert best["best"] == max(record["score"] for record in records(run, "knn"))
+
+
+def test_silent_damage_is_noticed(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    run = train_tiny(tmp_path / "run")
+    for path, told in ((run.checkpoints.last, "damaged"), (run.encoder_folder / "model.safetensors", "not the file")):
+        content = bytearray(path.read_bytes())
+        middle = len(content) // 2
+        content[middle : middle + 400] = bytes(byte ^ 255 for byte in content[middle : middle + 400])
+        path.write_bytes(content)
+        with pytest.raises(RunError, match=told):
+            resume(run.folder) if path.suffix == ".pt" else stillhouse.load(run.folder)
+
+
+def test_recipes_that_lead_back_to_themselves(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('base = "b.toml"\n')
+    (tmp_path / "b.toml").write_text('base = "a.toml"\n')
+    with pytest.raises(SettingsError, match="leads back to itself"):
+        train(tmp_path / "a.toml", "digits", tmp_path / "run")

@@ -1,8 +1,11 @@
 """`stillhouse ...`: each command imports what it needs when it is called, so that help answers at once."""
 
+import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -107,22 +110,37 @@ def recipes(name: Annotated[str, typer.Argument(help="Show this one as TOML.")] 
 
 def main() -> None:
     """Run a command; a mistake that a user can mend is one message and an exit code, never a traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)  # training handles signals itself, once there is something to save
     try:
         app(standalone_mode=True)
     except StillhouseError as error:
-        kind = "" if isinstance(error, Interrupted) else "error: "
-        typer.echo(f"{kind}{error}", err=True)
+        _tell(f"{'' if isinstance(error, Interrupted) else 'error: '}{error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        typer.echo("stopped at once; the last checkpoint is intact", err=True)
+        _tell("stopped at once; the last checkpoint, if there is one, is intact")
         sys.exit(Interrupted.exit_code)
-    except BrokenPipeError:  # whoever read our output has gone
+    except OSError as error:  # whoever read our output has gone, or its disk is full
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _tell(f"error: the output cannot be written ({error})")
         sys.exit(1)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):
+        typer.echo(_printable(text), err=True)
 
 
 def _say(text: str) -> None:
     from stillhouse.distributed import is_main
 
     if is_main():
-        typer.echo(text)
+        typer.echo(_printable(text))
+
+
+def _printable(text: str) -> str:
+    """File names may hold bytes that are no text."""
+    return text.encode(errors="backslashreplace").decode()

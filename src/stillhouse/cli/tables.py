@@ -39,7 +39,10 @@ def evaluation_table(evaluation: Evaluation) -> None:
     for block in sorted({result.block for result in results}):
         cells = {(r.subject, r.protocol): f"{100 * r.accuracy:.2f}" for r in results if r.block == block}
         table.add_row("pixels" if block == 0 else str(block), *(cells.get(column, "") for column in columns))
-    Console().print(table)
+    if results:
+        Console().print(table)
+    for note in evaluation.notes:
+        Console().print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _column_order(column: tuple[str, str]) -> tuple[int, str]:

@@ -25,6 +25,7 @@ class Terminal:
         self._live = Live(console=self.console, refresh_per_second=4, transient=False)
         self._newest: dict[str, Mapping[str, Any]] = {}
         self._printed = 0.0
+        self._gone = False
 
     def __enter__(self) -> "Terminal":
         if self.console.is_terminal:
@@ -37,7 +38,14 @@ class Terminal:
         self._live.stop()
 
     def hear(self, record: Mapping[str, Any]) -> None:
-        """Show the record."""
+        """Show the record; when nobody reads any more, training goes on unseen."""
+        if not self._gone:
+            try:
+                self._show(record)
+            except OSError:
+                self._gone = True
+
+    def _show(self, record: Mapping[str, Any]) -> None:
         if record["kind"] == "start":
             self.console.print(*record["about"], sep="\n", soft_wrap=True, highlight=False, markup=False)
             return

@@ -1,6 +1,7 @@
 """Images in parquet files, in the Hugging Face layout: `image {bytes, path}` and an optional `label`."""
 
 import json
+import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ class ParquetSource(Source):
         layout = self._layout
         if not layout.label:
             return np.full(len(self), -1, dtype=np.int64), ()
-        values = self._column(layout.label)
+        values = [_class_of(value) for value in self._column(layout.label)]
         if not layout.names:
             return encode_labels([None if value is None else str(value) for value in values])
         known = {name: number for number, name in enumerate(layout.names)}
@@ -179,7 +180,15 @@ def _holds_bytes(field: pa.Field) -> bool:
 
 def _is_label(field: pa.Field) -> bool:
     kind = field.type
-    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    texts, numbers = pa.types.is_string(kind) or pa.types.is_large_string(kind), pa.types.is_integer(kind)
+    return bool(texts or numbers or pa.types.is_boolean(kind) or pa.types.is_floating(kind))
+
+
+def _class_of(value: Any) -> Any:
+    """The value as a class: whole floats are numbers (as pandas writes integers with gaps), NaN is unknown."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else int(value) if value.is_integer() else value
+    return int(value) if isinstance(value, bool) else value
 
 
 def _field(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:

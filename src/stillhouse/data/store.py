@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Interval
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -58,10 +58,10 @@ class DataConfig:
     uri: str = ""
     limit: Annotated[int, Ge(0)] = 0
     labels: bool = True
-    seed: int = 0
-    store_size: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
+    store_size: Annotated[int, Interval(ge=0, le=8192)] = 0
     cache: Literal["auto", "memory", "disk", "none"] = "auto"
-    cache_gib: Annotated[float, Gt(0)] = 2.0
+    cache_gib: Annotated[float, Interval(gt=0, le=1e6)] = 2.0
     workers: Annotated[int, Ge(0)] = 0
 
 

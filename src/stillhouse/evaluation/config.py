@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class EvaluationConfig:
     """Labelled images that the k-NN of the monitor classifies, never among the searched ones."""
     k: Annotated[int, Gt(0)] = 20
     """Neighbours that vote."""
-    temperature: Annotated[float, Gt(0)] = 0.07
+    temperature: Annotated[float, Ge(0.001)] = 0.07
     """Of the votes: a neighbour of cosine s weighs exp(s / temperature)."""
     linear: bool = True
     """Whether to train linear probes, too."""
@@ -36,5 +36,5 @@ class EvaluationConfig:
     """Images per forward pass."""
     bf16: bool = False
     """Whether the forward pass runs in bf16; what follows is in float32 or better."""
-    seed: int = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     """Of every split and every drawn image."""

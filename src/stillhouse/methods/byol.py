@@ -26,9 +26,9 @@ class BYOLConfig:
     momentum: Annotated[float, Interval(ge=0, le=1)] = 0.99
     """Of the teacher at the start; rises to 1 along half a cosine."""
     projector_layers: Annotated[int, Ge(1)] = 2
-    hidden_dim: Annotated[int, Ge(0)] = 0
+    hidden_dim: Annotated[int, Interval(ge=0, le=65536)] = 0
     """Width of the hidden layers of projector and predictor; 0 follows the encoder."""
-    output_dim: Annotated[int, Ge(1)] = 256
+    output_dim: Annotated[int, Interval(ge=1, le=65536)] = 256
     views: ViewPlan = FOLLOW_IMAGES
     """Empty follows the image size: `data.views.asymmetric_pair_for`."""
 

@@ -29,9 +29,9 @@ class MoCoV3Config:
     """Of the teacher at the start; rises to 1 along half a cosine."""
     projector_layers: Annotated[int, Ge(0)] = 0
     """0 follows the encoder: 2 for a convolutional network with batch normalization, else 3."""
-    hidden_dim: Annotated[int, Ge(0)] = 0
+    hidden_dim: Annotated[int, Interval(ge=0, le=65536)] = 0
     """Width of the hidden layers of projector and predictor; 0 follows the encoder."""
-    output_dim: Annotated[int, Ge(1)] = 256
+    output_dim: Annotated[int, Interval(ge=1, le=65536)] = 256
     predictor_norm: Literal["auto", "yes", "no"] = "auto"
     """Whether the predictor's output is normalized over the batch; `auto`: unless the encoder is a convolutional
     network with batch normalization."""

@@ -36,11 +36,11 @@ class SDSSLSimCLRConfig:
     ratio: Annotated[float, Ge(0)] = 0.8
     """Weight of the intermediate term at the end, reached from `ratio_start` along half a cosine."""
     projector_layers: Annotated[int, Ge(1)] = 3
-    hidden_dim: Annotated[int, Ge(0)] = 0
+    hidden_dim: Annotated[int, Interval(ge=0, le=65536)] = 0
     """Width of the last depth's hidden layers; 0 follows the encoder."""
-    intermediate_hidden_dim: Annotated[int, Ge(0)] = 0
+    intermediate_hidden_dim: Annotated[int, Interval(ge=0, le=65536)] = 0
     """Width of the other depths' hidden layers; 0 is half of `hidden_dim`."""
-    output_dim: Annotated[int, Ge(1)] = 256
+    output_dim: Annotated[int, Interval(ge=1, le=65536)] = 256
     views: ViewPlan = FOLLOW_IMAGES
     """Empty follows the image size: `data.views.asymmetric_pair_for`."""
 
@@ -61,11 +61,11 @@ class SDSSLBYOLConfig:
     momentum: Annotated[float, Interval(ge=0, le=1)] = 0.996
     """Of the teacher at the start; rises to 1 along half a cosine."""
     projector_layers: Annotated[int, Ge(1)] = 3
-    hidden_dim: Annotated[int, Ge(0)] = 0
+    hidden_dim: Annotated[int, Interval(ge=0, le=65536)] = 0
     """Width of the hidden layers of the last projector and of all predictors; 0 follows the encoder."""
-    intermediate_hidden_dim: Annotated[int, Ge(0)] = 0
+    intermediate_hidden_dim: Annotated[int, Interval(ge=0, le=65536)] = 0
     """Width of the other projectors' hidden layers; 0 is half of `hidden_dim`."""
-    output_dim: Annotated[int, Ge(1)] = 256
+    output_dim: Annotated[int, Interval(ge=1, le=65536)] = 256
     views: ViewPlan = FOLLOW_IMAGES
     """Empty follows the image size: `data.views.asymmetric_pair_for`."""
 
@@ -87,11 +87,11 @@ class SDSSLMoCoV3Config:
     momentum: Annotated[float, Interval(ge=0, le=1)] = 0.996
     """Of the teacher at the start; rises to 1 along half a cosine."""
     projector_layers: Annotated[int, Ge(1)] = 3
-    hidden_dim: Annotated[int, Ge(0)] = 0
+    hidden_dim: Annotated[int, Interval(ge=0, le=65536)] = 0
     """Width of the hidden layers of the last projector and of all predictors; 0 follows the encoder."""
-    intermediate_hidden_dim: Annotated[int, Ge(0)] = 0
+    intermediate_hidden_dim: Annotated[int, Interval(ge=0, le=65536)] = 0
     """Width of the other projectors' hidden layers; 0 is half of `hidden_dim`."""
-    output_dim: Annotated[int, Ge(1)] = 256
+    output_dim: Annotated[int, Interval(ge=1, le=65536)] = 256
     views: ViewPlan = FOLLOW_IMAGES
     """Empty follows the image size: `data.views.asymmetric_pair_for`."""
 

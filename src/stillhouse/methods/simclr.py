@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from stillhouse.data.stream import Batch
@@ -25,9 +25,9 @@ class SimCLRConfig:
 
     temperature: Annotated[float, Gt(0)] = 0.2
     projector_layers: Annotated[int, Ge(1)] = 3
-    hidden_dim: Annotated[int, Ge(0)] = 0
+    hidden_dim: Annotated[int, Interval(ge=0, le=65536)] = 0
     """Width of the projector's hidden layers; 0 follows the encoder."""
-    output_dim: Annotated[int, Ge(1)] = 256
+    output_dim: Annotated[int, Interval(ge=1, le=65536)] = 256
     views: ViewPlan = FOLLOW_IMAGES
     """Empty follows the image size: `data.views.pair_for`."""
 

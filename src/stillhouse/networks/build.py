@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Len
+from annotated_types import Gt, Interval, Len
 
 from stillhouse.errors import SettingsError
 from stillhouse.networks.encoder import Encoder
@@ -23,15 +23,15 @@ class EncoderConfig:
     name: str = "auto"
     """A vision transformer (`vit_nano` to `vit_base`), a residual network (`resnet10` to `resnet50`) or `timm:NAME`;
     `auto` follows the image size: `vit_micro` up to 48 px, else `vit_tiny`."""
-    image_size: Annotated[int, Ge(0)] = 0
+    image_size: Annotated[int, Interval(ge=0, le=4096)] = 0
     """Side in pixels; 0 follows the images."""
-    patch_size: Annotated[int, Ge(0)] = 0
+    patch_size: Annotated[int, Interval(ge=0, le=4096)] = 0
     """Side of a transformer's patch in pixels; 0 follows the image size: 4 up to 48 px, 8 up to 112, else 16."""
     stem: Literal["auto", "cifar", "compact", "imagenet"] = "auto"
     """First layers of a residual network; `auto` is `cifar` up to 48 px, `compact` up to 112, else `imagenet`."""
     mean: Channels = (0.485, 0.456, 0.406)
     """Colour mean that the encoder subtracts (its own normalization; a timm model brings its own)."""
-    std: Channels = (0.229, 0.224, 0.225)
+    std: Annotated[tuple[Annotated[float, Gt(0)], ...], Len(3, 3)] = (0.229, 0.224, 0.225)
     """Colour deviation that the encoder divides by."""
 
     def fit(self, image_size: int) -> "EncoderConfig":
@@ -51,11 +51,11 @@ class EncoderConfig:
         if stem == "auto" and name in RESIDUAL:
             stem = "cifar" if small else "compact" if medium else "imagenet"
         patch = self.patch_size
-        if patch and name not in VIT_SHAPES:
-            raise SettingsError(f"encoder.patch_size: {name} has no patches to size; leave it 0")
-        if stem != "auto" and name not in RESIDUAL:
-            raise SettingsError(f"encoder.stem: {name} has no stem to choose; leave it auto")
-        if name in VIT_SHAPES:
+        if name not in RESIDUAL:
+            stem = "auto"  # as good as absent: so a recipe's stem does no harm to a network without one
+        if name not in VIT_SHAPES:
+            patch = 0
+        else:
             patch = patch or (4 if small else 8 if medium else 16)
             if size % patch:
                 raise SettingsError(

@@ -1,6 +1,7 @@
 """An encoder on disk: weights as safetensors, and a card that says how to build the network around them."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,13 @@ def save_encoder(folder: Path, encoder: Encoder, config: EncoderConfig, card: di
         RunError: the disk refuses.
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    write_atomically(folder / WEIGHTS, save(weights, {"format": "pt"}))
+    packed = save(weights, {"format": "pt"})
+    write_atomically(folder / WEIGHTS, packed)
     content = {
         "encoder": dataclasses.asdict(config),
         "dim": encoder.dim,
         "block_dims": list(encoder.block_dims),
+        "sha256": hashlib.sha256(packed).hexdigest(),
         **card,
     }
     write_atomically(folder / CARD, json.dumps(content, indent=2) + "\n")
@@ -50,7 +53,10 @@ def load_encoder(folder: Path) -> tuple[Encoder, EncoderConfig]:
         card = json.loads((folder / CARD).read_text())
         config = TypeAdapter(EncoderConfig).validate_python(card["encoder"])
         encoder = build_encoder(config)
-        encoder.load_state_dict(load((folder / WEIGHTS).read_bytes()))
+        packed = (folder / WEIGHTS).read_bytes()
+        if hashlib.sha256(packed).hexdigest() != card.get("sha256"):
+            raise ValueError(f"{WEIGHTS} is not the file that {CARD} was written for")
+        encoder.load_state_dict(load(packed))
     except FileNotFoundError as error:
         raise RunError(f"{error.filename}: no encoder found; check the path") from error
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, ValidationError) as error:

@@ -1,5 +1,9 @@
 """The run directory: where everything of a run lies, and what may be read back from it."""
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +14,9 @@ from stillhouse.networks.encoder import Encoder
 from stillhouse.networks.saved import load_encoder, save_encoder
 from stillhouse.recipes.recipe import Recipe, read_recipe
 from stillhouse.training.checkpoint import Checkpoints, read_checkpoint
+
+MARK = "# A run of stillhouse. A change made here is refused when the run is resumed.\n"
+"""First line of a run's recipe.toml; what lies beside it may be replaced by a new run, if none was saved yet."""
 
 
 @dataclass(frozen=True)
@@ -66,29 +73,62 @@ class Run:
         """
         try:
             return parse_toml(self.recipe_file.read_text(), str(self.recipe_file))
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise RunError(f"{self.folder}: not a run directory ({error}); check the path") from error
 
     def read_recipe(self) -> Recipe:
         """The recipe; `RunError` or `SettingsError` when it is missing or wrong."""
         return read_recipe(self.read_table())
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from training here meanwhile, and clear away what a killed one left half written.
+
+        Raises:
+            RunError: another process trains here, or the folder cannot be made or read.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.folder, os.O_RDONLY)
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self.folder}: cannot be used as a run directory ({error}); choose another place"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for rest in [*self.folder.glob(".*.tmp"), *self.folder.glob("*/.*.tmp")]:
+                rest.unlink(missing_ok=True)
+            yield
+        except BlockingIOError as error:
+            raise RunError(
+                f"{self.folder}: another process is training here; wait for it, or choose another --out"
+            ) from error
+        finally:
+            os.close(descriptor)
+
     def claim(self, recipe: Recipe) -> None:
         """Make this the directory of a new run.
 
         Raises:
-            RunError: the directory already holds a run, or cannot be written.
+            RunError: the directory already holds a run or somebody's files, or cannot be written.
         """
-        if self.checkpoints.last.exists():
+        if self.checkpoints.last.exists() or self.checkpoints.best.exists():
             changed = differences(self.read_table(), recipe.to_table())
             told = f"; other settings: {'; '.join(changed)}" if changed else ""
             raise RunError(
                 f"{self.folder}: already holds a run{told}; continue it with `stillhouse resume {self.folder}` "
                 "or choose another --out"
             )
+        if any(self.folder.iterdir()) and not self._is_ours():
+            raise RunError(
+                f"{self.folder}: holds files that are not of a run; choose a new or an empty folder as --out"
+            )
         for path in (self.log_file, self.evaluation_file, self.folder / "report.html"):
             path.unlink(missing_ok=True)  # of a run that died before it saved anything
-        write_atomically(self.recipe_file, to_toml(recipe.to_table()))
+        write_atomically(self.recipe_file, MARK + to_toml(recipe.to_table()))
+
+    def _is_ours(self) -> bool:
+        return self.recipe_file.is_file() and self.recipe_file.read_bytes().startswith(MARK.encode())
 
     def check_unchanged(self) -> None:
         """Raise `RunError`, naming the keys, when recipe.toml is not what the checkpoint was trained with."""

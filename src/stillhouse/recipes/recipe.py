@@ -71,7 +71,7 @@ def read_recipe(table: Table) -> Recipe:
     for name, kind in _GROUPS.items():
         groups[name] = _checked(kind, table.get(name, {}), f"{name}.", problems)
     method_table = table.get("method", {})
-    name = method_table.get("name", "") if isinstance(method_table, dict) else ""
+    name = str(method_table.get("name", "")) if isinstance(method_table, dict) else ""
     try:
         entry = find_method(name)
         settings = {key: value for key, value in method_table.items() if key != "name"}
@@ -79,8 +79,8 @@ def read_recipe(table: Table) -> Recipe:
     except SettingsError as error:
         problems.append(str(error))
     try:
-        check_name(str(table.get("encoder", {}).get("name", EncoderConfig.name)))
-    except (SettingsError, AttributeError) as error:
+        check_name(groups["encoder"].name if groups["encoder"] else EncoderConfig.name)
+    except SettingsError as error:
         problems.append(str(error))
     if problems:
         raise SettingsError("\n".join(problems))
@@ -103,10 +103,15 @@ def shipped_recipes() -> dict[str, Table]:
     return {entry.name.removesuffix(".toml"): parse_toml(entry.read_text(), entry.name) for entry in files}
 
 
-def find_recipe(name: str) -> Table:
+def find_recipe(name: str, above: tuple[str, ...] = ()) -> Table:
     """The table of a shipped recipe, or of a .toml file.
 
-    A file may start from a shipped recipe: `base = "sdssl-mocov3"` in its first line, then only what differs.
+    A file may start from another recipe: `base = "sdssl-mocov3"` in its first line, then only what differs. A base that
+    is a file lies beside the file that names it.
+
+    Args:
+        name: of the recipe, or path of the file.
+        above: files that are waiting for this one as their base.
 
     Raises:
         SettingsError: there is no such recipe or file.
@@ -120,8 +125,13 @@ def find_recipe(name: str) -> Table:
             f"recipe {name}: not shipped; did you mean {near}? (shipped: {', '.join(shipped)}; or give a .toml file)"
         )
     try:
-        table = parse_toml(Path(name).read_text(), name)
-    except (OSError, UnicodeDecodeError) as error:
+        table = parse_toml(Path(name).read_text(encoding="utf-8-sig"), name)
+    except (OSError, ValueError) as error:
         raise SettingsError(f"{name}: cannot be read ({error}); check the path") from error
-    base = table.pop("base", None)
-    return table if base is None else merge(find_recipe(str(base)), table)
+    base = str(table.pop("base", ""))
+    if not base:
+        return table
+    path = str(Path(name).parent / base) if base.endswith(".toml") else base
+    if path in (*above, name):
+        raise SettingsError(f"{name}: base {base} leads back to itself; name a shipped recipe or another file")
+    return merge(find_recipe(path, (*above, name)), table)

@@ -1,6 +1,8 @@
 """From a recipe and images to a trained encoder in a run directory; and on from where it stopped."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +32,14 @@ from stillhouse.training.optimizers import make_optimizer
 from stillhouse.training.precision import torch_memory_format
 
 NUM_SAMPLES = 8
+NUM_COMPARED = 64
+"""Images whose pixels are compared when a run is resumed; of all others only the names are."""
 IMAGES_AHEAD = 4096
 """Images that a GPU augments together, at most, where batches are small."""
 
 
 def train(
-    recipe: str | Table,
+    recipe: str | Path | Table,
     data: str = "",
     out: str | Path = "",
     settings: Mapping[str, Any] | None = None,
@@ -57,7 +61,7 @@ def train(
         SettingsError, DataError, RunError, TrainingError: what a user can mend.
         Interrupted: a signal came; the run is saved and can be resumed.
     """
-    table = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    table = recipe if isinstance(recipe, dict) else find_recipe(str(recipe))
     for name, value in {**({"data.uri": data} if data else {}), **(settings or {})}.items():
         table = assign(table, name, value)
     wanted = read_recipe(table)
@@ -67,12 +71,13 @@ def train(
     run = Run(Path(out))
     with process_group(_device_type(wanted.training.device)), torch.random.fork_rng(_devices()):
         prepared = prepare(wanted)
-        if is_main():
-            run.claim(prepared.recipe)
-            write_quarantine(run.quarantine_file, prepared.store.rejected)
-            _write_samples(run, prepared)
-        barrier()
-        _run(run, prepared, TrainingState(), listeners)
+        with run.alone() if is_main() else nullcontext():
+            if is_main():
+                run.claim(prepared.recipe)
+                write_quarantine(run.quarantine_file, prepared.store.rejected)
+                _write_samples(run, prepared)
+            barrier()
+            _run(run, prepared, TrainingState(), listeners)
     return run
 
 
@@ -90,7 +95,9 @@ def resume(folder: str | Path, listeners: Sequence[Listener] = ()) -> Run:
     run.check_unchanged()
     recipe = run.read_recipe()
     with process_group(_device_type(recipe.training.device)), torch.random.fork_rng(_devices()):
-        _run(run, prepare(recipe), None, listeners)
+        prepared = prepare(recipe)
+        with run.alone() if is_main() else nullcontext():
+            _run(run, prepared, None, listeners)
     return run
 
 
@@ -143,7 +150,9 @@ def _finish(run: Run, prepared: Prepared, state: TrainingState) -> None:
 
 def _describe(store: ImageStore) -> dict[str, Any]:
     """What must be the same when the run is resumed."""
-    return {"images": len(store), "digest": digest(store.ids)}
+    spread = torch.linspace(0, len(store) - 1, min(NUM_COMPARED, len(store)), dtype=torch.float64).long()
+    pixels = store.gather(spread).cpu().numpy().tobytes()
+    return {"images": len(store), "digest": digest([*store.ids, hashlib.blake2b(pixels).hexdigest()])}
 
 
 def _stream(recipe: Recipe, store: ImageStore, method: Method, device: torch.device) -> ViewStream:
@@ -195,9 +204,8 @@ def _write_samples(run: Run, prepared: Prepared) -> None:
     first = torch.arange(min(NUM_SAMPLES, len(store)))
     originals = center_view(store.gather(first), recipe.encoder.image_size)
     size, seed = recipe.encoder.image_size, recipe.training.seed
-    views = [
-        view for view in sample_views(store, prepared.method.views, size, seed, NUM_SAMPLES) if view.shape[-1] == size
-    ]
+    views = sample_views(store, prepared.method.views, size, seed, NUM_SAMPLES)
+    views = tuple(view for view in views if view.shape == views[0].shape)
     known, seen = _to_bytes(originals), np.stack([_to_bytes(view) for view in views])
     write_atomically(run.samples_file, lambda file: np.savez(file, originals=known, views=seen))
 

@@ -1,6 +1,7 @@
 """Checkpoints: everything a run needs to go on as if nothing had happened."""
 
-from dataclasses import dataclass, field
+import zipfile
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ class TrainingState:
     """Optimizer steps done."""
     best: float = -1.0
     """Best monitored score so far; -1 before the first."""
+    best_step: int = 0
+    """When that was."""
     seconds: float = 0.0
     """Time spent training, over all resumptions."""
 
@@ -55,7 +58,7 @@ class Checkpoints:
             "version": VERSION,
             "recipe": self.recipe,
             "data": self.data,
-            "progress": {"step": state.step, "best": state.best, "seconds": state.seconds},
+            "progress": asdict(state),
             "method": method.state_dict(),
             "optimizer": optimizer.state_dict(),
             "random": _random_state(),
@@ -83,7 +86,10 @@ class Checkpoints:
             method.load_state_dict(content["method"])
             optimizer.load_state_dict(content["optimizer"])
             _set_random_state(content["random"])
-            return TrainingState(**content["progress"])
+            state = TrainingState(**content["progress"])
+            if 0 < state.step == state.best_step:  # a crash may have come between saving and marking
+                self.mark_best()
+            return state
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(
                 f"{self.last}: does not fit this run ({error}); resume with the version that wrote it"
@@ -97,6 +103,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         RunError: the file is missing, damaged or of another version.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} is damaged")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise RunError(f"{path}: no checkpoint found; train first, or check the path") from error

@@ -57,16 +57,18 @@ def cut_log(path: Path, step: int) -> None:
     Raises:
         RunError: the disk refuses.
     """
-    if not path.exists():
-        return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if _is_until(line, step)]
-    write_atomically(path, "".join(kept))
-
-
-def _is_until(line: str, step: int) -> bool:
     try:
-        return line.endswith("\n") and int(json.loads(line)["step"]) <= step
-    except (ValueError, KeyError, TypeError):
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error}); move it away to resume") from error
+    if lines:
+        write_atomically(path, b"".join(line for line in lines if _is_until(line, step)))
+
+
+def _is_until(line: bytes, step: int) -> bool:
+    try:
+        return line.endswith(b"\n") and int(json.loads(line)["step"]) <= step
+    except (ValueError, KeyError, TypeError, OverflowError):
         return False  # torn by a crash
 
 

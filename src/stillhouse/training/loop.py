@@ -164,7 +164,7 @@ class Loop:
                 record = observer.look(Moment(state.step, epoch, progress, self.method.encoder))
                 self._publish({"step": state.step, "epoch": epoch, **record})
                 if record.get("score", -1.0) > state.best:
-                    state.best, best = record["score"], True
+                    state.best, state.best_step, best = record["score"], state.step, True
             barrier()
         return best
 

@@ -35,7 +35,7 @@ class TrainingConfig:
     memory_format: MemoryFormat = "auto"
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or, for one process, `cuda:1`."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     log_steps: Annotated[int, Ge(1)] = 10
     """Steps between two lines of log.jsonl."""
     health_steps: Annotated[int, Ge(0)] = 50

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM become a polite question that the loop answers after its step."""
+"""Ctrl-C, SIGTERM and a lost terminal become a polite question that the loop answers after its step."""
 
 import signal
 import threading
@@ -22,7 +22,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 self._before[number] = signal.signal(number, self._receive)
         return self
 
