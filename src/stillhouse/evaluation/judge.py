@@ -18,6 +18,7 @@ from stillhouse.evaluation.features import LayerFeatures, extract
 from stillhouse.evaluation.intervals import wilson
 from stillhouse.evaluation.knn import classify
 from stillhouse.evaluation.linear import HELD_OUT, fit_probe
+from stillhouse.evaluation.overlap import count_shared
 from stillhouse.evaluation.results import Evaluation, Result, Sources
 from stillhouse.evaluation.split import hold_out, thin
 from stillhouse.evaluation.task import Task, find_task
@@ -71,6 +72,7 @@ def evaluate(
             health = tuple(examine(thin(block, HEALTH_IMAGES)) for block in queries.blocks)
         if not task.obstacle:
             results += court.judge(court.read(train, task.train_rows, 0.1, 0.5), queries, task)
+    shared = 0 if task.obstacle else count_shared(train, task.train_rows, test, task.test_rows)
     alignment = _alignment(encoder, test, config)
     return Evaluation(
         sources=sources,
@@ -82,7 +84,7 @@ def evaluate(
         health=health,
         alignment_images=min(config.alignment_images, len(test)) if alignment else 0,
         alignment=alignment,
-        notes=_notes(task, results),
+        notes=_notes(task, results, shared),
         seconds=time.perf_counter() - started,
     )
 
@@ -184,7 +186,8 @@ def _alignment(encoder: Encoder, test: ImageStore, config: EvaluationConfig) -> 
     return measure(encoder, pairs)
 
 
-def _notes(task: Task, results: list[Result]) -> tuple[str, ...]:
+def _notes(task: Task, results: list[Result], shared: int) -> tuple[str, ...]:
+    leak = f"{shared} of {len(task.test_rows)} test images are training images, too, so accuracies are too high"
     edges = [f"{result.subject} block {result.block}" for result in results if result.settings.get("at_edge")]
     edge = f"the linear probe's choice lies at the edge of its grid for {', '.join(edges)}"
-    return tuple(note for note in (task.obstacle, edge if edges else "") if note)
+    return tuple(note for note in (task.obstacle, leak if shared else "", edge if edges else "") if note)
