@@ -23,7 +23,10 @@ app = typer.Typer(
 RecipeName = Annotated[str, typer.Argument(help="A shipped recipe (see `stillhouse recipes`) or a .toml file.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
 Data = Annotated[
-    str, typer.Option("--data", help="Images: folder, list.txt, x.parquet, shards-{000..099}.tar, digits.")
+    str,
+    typer.Option(
+        "--data", help="Images: folder, list.txt, x.parquet, shards-{000..099}.tar, or the built-in scenes, digits."
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Run directory to make.")]
 Settings = Annotated[list[str], typer.Option("--set", help="Any setting, as a.b=c; may be repeated.")]

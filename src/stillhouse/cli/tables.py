@@ -35,7 +35,10 @@ def evaluation_table(evaluation: Evaluation) -> None:
     """Print a row per block, a column per subject and protocol."""
     results = evaluation.results
     columns = sorted({(result.subject, result.protocol) for result in results}, key=_column_order)
-    table = Table("block", *(f"{subject}\n{protocol}" for subject, protocol in columns), box=None)
+    protocols = ", ".join(sorted({protocol for _, protocol in columns}))
+    title = f"accuracy in %: {protocols}; {evaluation.test_images:,} images, {evaluation.train_images:,} learnt from"
+    heads = [f"{subject}\n{protocol.partition('(')[0]}" for subject, protocol in columns]
+    table = Table("block", *heads, box=None, title=title, title_justify="left")
     for block in sorted({result.block for result in results}):
         cells = {(r.subject, r.protocol): f"{100 * r.accuracy:.2f}" for r in results if r.block == block}
         table.add_row("pixels" if block == 0 else str(block), *(cells.get(column, "") for column in columns))
