@@ -35,7 +35,8 @@ def prepare(recipe: Recipe) -> Prepared:
     """
     if not recipe.data.uri:
         raise SettingsError(
-            "data.uri: no images named; pass --data URI (a folder, list, parquet, tar shards, or the built-in scenes and digits)"
+            "data.uri: no images named; pass --data URI (a folder, list, parquet, tar shards, "
+            "or the built-in scenes and digits)"
         )
     data, image_size = _fit_data(recipe)
     store = _open_in_turn(replace(recipe, data=data))
