@@ -100,7 +100,7 @@ def test_watching_changes_nothing(tmp_path: Path, train_tiny: TrainTiny) -> None
     assert [r["loss"] for r in records(watched, "step")] == [r["loss"] for r in records(unwatched, "step")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_first_and_says_how_to_go_on(
     number: signal.Signals, tmp_path: Path, train_tiny: TrainTiny
 ) -> None:
@@ -349,3 +349,17 @@ def test_recipes_that_lead_back_to_themselves(tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_text('base = "a.toml"\n')
     with pytest.raises(SettingsError, match="leads back to itself"):
         train(tmp_path / "a.toml", "digits", tmp_path / "run")
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    class HangsUp(DiesAt):
+        def hear(self, record: Mapping[str, Any]) -> None:
+            if record["kind"] == "step" and record["step"] == self.step:
+                signal.raise_signal(signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run = train_tiny(tmp_path / "run", listeners=[HangsUp(7)])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert records(run, "step")[-1]["step"] == 12

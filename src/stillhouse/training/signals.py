@@ -23,7 +23,8 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                self._before[number] = signal.signal(number, self._receive)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` ignores a lost terminal on purpose
+                    self._before[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(
