@@ -107,7 +107,7 @@ def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: S
     if world_size() > 1:
         synchronize_norms(method, device.type)
     method.to(device=device, memory_format=torch_memory_format(training.memory_format))  # type: ignore[call-overload]
-    store = prepared.store.to(device) if device.type == "cuda" else prepared.store
+    store = prepared.store.to(device)  # pixels that are mapped from a file stay there, and are sent batch by batch
     optimizer = make_optimizer(
         training.optimizer,
         method,
@@ -118,7 +118,8 @@ def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: S
     checkpoints = Checkpoints(run.checkpoints_folder, recipe.to_table(), _describe(store))
     if state is None:
         state = checkpoints.restore(method, optimizer)
-        cut_log(run.log_file, state.step)
+        if is_main():
+            cut_log(run.log_file, state.step)
     heard = [LogFile(run.log_file), *_tensorboard(run, recipe), *listeners] if is_main() else []
     stream = _stream(recipe, store, method, device)
     loop = Loop(

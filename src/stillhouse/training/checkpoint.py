@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from stillhouse.distributed import is_main
 from stillhouse.errors import RunError
 from stillhouse.files import link_atomically, write_atomically
 
@@ -87,7 +88,7 @@ class Checkpoints:
             optimizer.load_state_dict(content["optimizer"])
             _set_random_state(content["random"])
             state = TrainingState(**content["progress"])
-            if 0 < state.step == state.best_step:  # a crash may have come between saving and marking
+            if is_main() and 0 < state.step == state.best_step:  # a crash may have come between saving and marking
                 self.mark_best()
             return state
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
