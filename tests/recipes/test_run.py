@@ -303,9 +303,22 @@ def test_the_same_images_by_another_name_are_split_and_not_learnt_by_heart(tmp_p
 def test_a_folder_with_other_files_is_nobodys_run(tmp_path: Path, train_tiny: TrainTiny) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/recipe.toml").write_text("[method]\nname = 'simclr'\n")
+    (tmp_path / "mine/.draft.tmp").write_text("mine as well")
     with pytest.raises(RunError, match="not of a run"):
         train_tiny(tmp_path / "mine")
-    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["recipe.toml"]
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == [".draft.tmp", "recipe.toml"]
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    run = train_tiny(tmp_path / "run")
+    (run.checkpoints_folder / ".last.pt.1.tmp").write_bytes(b"half")
+    resume(run.folder)
+    assert sorted(path.name for path in run.checkpoints_folder.iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_an_error_inside_a_run_is_not_taken_for_a_lock(tmp_path: Path) -> None:
+    with pytest.raises(BlockingIOError), stillhouse.Run(tmp_path / "run").alone():
+        raise BlockingIOError
 
 
 def test_only_one_process_trains_in_a_directory(tmp_path: Path, train_tiny: TrainTiny) -> None:

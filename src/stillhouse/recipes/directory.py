@@ -95,16 +95,21 @@ class Run:
                 f"{self.folder}: cannot be used as a run directory ({error}); choose another place"
             ) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for rest in [*self.folder.glob(".*.tmp"), *self.folder.glob("*/.*.tmp")]:
-                rest.unlink(missing_ok=True)
+            self._lock(descriptor)
+            if self._is_ours():
+                for rest in [*self.folder.glob(".*.tmp"), *self.folder.glob("*/.*.tmp")]:
+                    rest.unlink(missing_ok=True)
             yield
+        finally:
+            os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunError(
                 f"{self.folder}: another process is training here; wait for it, or choose another --out"
             ) from error
-        finally:
-            os.close(descriptor)
 
     def claim(self, recipe: Recipe) -> None:
         """Make this the directory of a new run.
