@@ -1,7 +1,7 @@
 """Small methods and batches."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -11,6 +11,8 @@ from stillhouse.data.stream import Batch
 from stillhouse.methods.method import Method
 from stillhouse.methods.table import find_method
 from stillhouse.networks.build import EncoderConfig, build_encoder
+from stillhouse.networks.encoder import Encoder
+from stillhouse.networks.teacher import FrozenTeacher
 
 MakeMethod = Callable[..., Method]
 
@@ -19,6 +21,14 @@ def random_batch(images: int = 8, size: int = 16, seed: int = 0, views: int = 2)
     generator = torch.Generator().manual_seed(seed)
     made = tuple(torch.rand(images, 3, size, size, generator=generator) for _ in range(views))
     return Batch(made, torch.arange(images))
+
+
+def companions(kind: str) -> list[Encoder | FrozenTeacher]:
+    """What a method needs beside its encoder; another architecture, so that nothing fits by chance."""
+    if not kind:
+        return []
+    other = build_encoder(EncoderConfig(name="resnet10", image_size=16), 5)
+    return [FrozenTeacher(other) if kind == "teacher" else other]
 
 
 @pytest.fixture
@@ -30,9 +40,11 @@ def make_method() -> MakeMethod:
         network = build_encoder(
             EncoderConfig(name=encoder, image_size=16, patch_size=4 * encoder.startswith("vit")), seed
         )
-        config = replace(entry.config(hidden_dim=32, output_dim=16), **settings)
+        narrow = {"hidden_dim": 32, "output_dim": 16}
+        known = {field.name for field in fields(entry.config)}
+        config = replace(entry.config(**{key: narrow[key] for key in narrow if key in known}), **settings)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return entry.method(config, network)
+            return entry.method(config, network, *companions(entry.companion))
 
     return make

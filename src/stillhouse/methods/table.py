@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from stillhouse.errors import SettingsError
 from stillhouse.methods.byol import BYOL, BYOLConfig
@@ -24,10 +24,13 @@ from stillhouse.methods.simclr import SimCLR, SimCLRConfig
 class Entry:
     """A method, its settings, and where both come from."""
 
-    method: Callable[[Any, Any], Method]
+    method: Callable[..., Method]
+    """Called with the settings, the encoder and, where there is one, the companion."""
     config: type
     summary: str
     source: str
+    companion: Literal["", "teacher", "peer"] = ""
+    """What it needs beside the encoder: a `FrozenTeacher`, or a second encoder that learns as well."""
 
 
 METHODS = {

@@ -1,10 +1,13 @@
-"""Teachers that follow their student."""
+"""Teachers: one that follows its student, one that never changes."""
 
 import copy
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stillhouse.networks.encoder import Encoder, Features
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -35,3 +38,54 @@ class MomentumTeacher(nn.Module, Generic[M]):
         own: list[Tensor] = list(self.module.parameters())
         other: list[Tensor] = list(student.parameters())
         torch._foreach_lerp_(own, other, 1.0 - momentum)
+
+
+class FrozenTeacher(nn.Module):
+    """An encoder that answers and never changes.
+
+    It is held, not registered: `parameters()`, `state_dict()` and `train()` of whatever contains it pass it by, so no
+    optimizer, checkpoint or batch statistic can reach it, while `to()` moves it along. Its outputs carry no gradient.
+
+    Args:
+        encoder: network to freeze; copied, so the one passed in stays as it is.
+        image_size: side in pixels that images are resized to; 0 is the encoder's own.
+    """
+
+    def __init__(self, encoder: Encoder, image_size: int = 0) -> None:
+        super().__init__()
+        self._held = (copy.deepcopy(encoder).requires_grad_(False).eval(),)
+        self.image_size = image_size or encoder.image_size
+
+    @property
+    def encoder(self) -> Encoder:
+        """The frozen network."""
+        return self._held[0]
+
+    @property
+    def dim(self) -> int:
+        """Width of its image vector."""
+        return self.encoder.dim
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Features:
+        """Vectors of all depths for images `[B, 3, H, W]` in [0, 1], resized where they are not of the teacher's size.
+
+        Resizing is bilinear with antialiasing; normalization is the encoder's own.
+        """
+        if images.shape[-1] != self.image_size or images.shape[-2] != self.image_size:
+            size = (self.image_size, self.image_size)
+            images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+        return self.encoder.features(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The image vector, `[B, dim]`."""
+        return self.features(images).pooled
+
+    def train(self, mode: bool = True) -> "FrozenTeacher":
+        """Refuse: a frozen teacher stays in evaluation mode whatever is asked."""
+        self.encoder.eval()
+        return super().train(False)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "FrozenTeacher":
+        self.encoder._apply(fn, recurse)
+        return super()._apply(fn, recurse)
