@@ -15,6 +15,7 @@ import pytest
 from stillhouse.cli.main import main
 from stillhouse.methods.table import METHODS
 from stillhouse.recipes.recipe import find_recipe, read_recipe, shipped_recipes
+from tests.teachers import settings_for
 
 OURS = {"STILLHOUSE_CACHE": "{folder}/cache", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
@@ -117,6 +118,9 @@ def test_lists(stillhouse: Stillhouse) -> None:
         (["train", "simclr", "--data", "digits", "--out", "run", "--set", "training.epochs"], 2, "--set"),
         (["train", "missing.toml", "--data", "digits", "--out", "run"], 2, "missing.toml"),
         (["train", "simclr", "--out", "run"], 2, "--data"),
+        (["train", "seed", "--data", "digits", "--out", "run"], 2, "--teacher"),
+        (["train", "simclr", "--data", "digits", "--out", "run", "--teacher", "runs/big"], 2, "simclr has no teacher"),
+        (["train", "seed", "--data", "digits", "--out", "run", "--teacher", "timm:resnet8t"], 2, "no such model"),
         (["resume", "nowhere"], 4, "nowhere"),
         (["evaluate", "nowhere", "--data", "digits"], 4, "nowhere"),
         (["report", "nowhere"], 4, "nowhere"),
@@ -146,7 +150,8 @@ def test_kill_at_any_moment_then_resume(method: str, tmp_path: Path) -> None:
 
     import torch
 
-    words = ["train", method, "--data", "digits#train", *TINY, "--set=training.epochs=12"]
+    needed = [f"--set={name}={value}" for name, value in settings_for(method, tmp_path).items()]
+    words = ["train", method, "--data", "digits#train", *TINY, "--set=training.epochs=12", *needed]
     in_a_process(tmp_path, *words, "--out", "whole")
     process = subprocess.Popen(
         [sys.executable, "-m", "stillhouse", *words, "--out", "killed"],

@@ -31,20 +31,19 @@ def companions(kind: str) -> list[Encoder | FrozenTeacher]:
     return [FrozenTeacher(other) if kind == "teacher" else other]
 
 
+def build_method(name: str, encoder: str = "vit_nano", seed: int = 0, **settings: Any) -> Method:
+    """A method by name on a small encoder, with narrow heads."""
+    entry = find_method(name)
+    network = build_encoder(EncoderConfig(name=encoder, image_size=16, patch_size=4 * encoder.startswith("vit")), seed)
+    narrow = {"hidden_dim": 32, "output_dim": 16, "queue_size": 20}
+    known = {field.name for field in fields(entry.config)}
+    config = replace(entry.config(**{key: narrow[key] for key in narrow if key in known}), **settings)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return entry.method(config, network, *companions(entry.companion))
+
+
 @pytest.fixture
 def make_method() -> MakeMethod:
-    """Build a method by name on a small encoder, with narrow heads."""
-
-    def make(name: str, encoder: str = "vit_nano", seed: int = 0, **settings: Any) -> Method:
-        entry = find_method(name)
-        network = build_encoder(
-            EncoderConfig(name=encoder, image_size=16, patch_size=4 * encoder.startswith("vit")), seed
-        )
-        narrow = {"hidden_dim": 32, "output_dim": 16}
-        known = {field.name for field in fields(entry.config)}
-        config = replace(entry.config(**{key: narrow[key] for key in narrow if key in known}), **settings)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return entry.method(config, network, *companions(entry.companion))
-
-    return make
+    """`build_method`."""
+    return build_method

@@ -8,6 +8,7 @@ import pytest
 
 from stillhouse.recipes.directory import Run
 from stillhouse.recipes.run import train
+from tests.teachers import settings_for
 
 TrainTiny = Callable[..., Run]
 
@@ -32,10 +33,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def train_tiny() -> TrainTiny:
+def train_tiny(tmp_path_factory: pytest.TempPathFactory) -> TrainTiny:
     """Twelve steps of a method on 64 digits."""
+    folder = tmp_path_factory.mktemp("companions")
 
     def run(out: Path, method: str = "simclr", listeners: Any = (), settings: Mapping[str, Any] | None = None) -> Run:
-        return train({"method": {"name": method}}, "digits#train", out, TINY | dict(settings or {}), listeners)
+        wanted = TINY | settings_for(method, folder) | dict(settings or {})
+        return train({"method": {"name": method}}, "digits#train", out, wanted, listeners)
 
     return run

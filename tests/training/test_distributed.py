@@ -14,10 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 from stillhouse.data.stream import Batch
 from stillhouse.distributed import agree, gather, gather_detached, position, rank, world_size
 from stillhouse.methods.method import Method
-from stillhouse.methods.table import METHODS, find_method
-from stillhouse.networks.build import EncoderConfig, build_encoder
+from stillhouse.methods.table import METHODS
 from stillhouse.networks.synchronized import synchronize_norms
-from tests.methods.conftest import random_batch
+from tests.methods.conftest import build_method, random_batch
 
 CASES = [(name, encoder) for name in METHODS for encoder in ("vit_nano", "resnet10")]
 WORLD = 2
@@ -44,14 +43,11 @@ def _join(number: int, work: object, folder: Path, port: int) -> None:
 
 
 def make(name: str, encoder: str) -> Method:
-    entry = find_method(name)
-    torch.manual_seed(0)
-    config = EncoderConfig(name=encoder, image_size=16, patch_size=4 if encoder.startswith("vit") else 0)
-    return entry.method(entry.config(hidden_dim=32, output_dim=16), build_encoder(config)).double()
+    return build_method(name, encoder).double()
 
 
-def whole_batch() -> Batch:
-    batch = random_batch(images=12)
+def whole_batch(method: Method) -> Batch:
+    batch = random_batch(images=12, views=method.views.num_views)
     return Batch(tuple(view.double() for view in batch.views), batch.index)
 
 
@@ -62,11 +58,11 @@ def gradients(model: nn.Module, method: Method, batch: Batch) -> dict[str, Tenso
 
 
 def _save_gradients_and_buffers(folder: Path) -> None:
-    whole = whole_batch()
     half = slice(6 * rank(), 6 * rank() + 6)
-    mine = Batch(tuple(view[half] for view in whole.views), whole.index[half])
     for name, encoder in CASES:
         method = make(name, encoder)
+        whole = whole_batch(method)
+        mine = Batch(tuple(view[half] for view in whole.views), whole.index[half])
         synchronize_norms(method, "cpu")
         found = gradients(DistributedDataParallel(method), method, mine)
         buffers = {key: value for key, value in method.named_buffers() if "running" in key}
@@ -77,7 +73,7 @@ def test_gradients_equal_those_of_one_process_with_the_joined_batch(tmp_path: Pa
     in_two_processes(_save_gradients_and_buffers, tmp_path)
     for name, encoder in CASES:
         method = make(name, encoder)
-        expected = gradients(method, method, whole_batch())
+        expected = gradients(method, method, whole_batch(method))
         buffers = dict(method.named_buffers())
         for number in range(WORLD):
             found = torch.load(tmp_path / f"{name}-{encoder}-{number}.pt")

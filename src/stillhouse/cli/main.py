@@ -29,6 +29,19 @@ Data = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Run directory to make.")]
+Teacher = Annotated[
+    str,
+    typer.Option(
+        "--teacher",
+        help="Frozen teacher, where the method has one: run directory, timm:NAME, torchvision:NAME, network's name.",
+    ),
+]
+TeacherWeights = Annotated[
+    str, typer.Option("--teacher-weights", help="Its weights: safetensors or state dict; else its library's own.")
+]
+RequireLicense = Annotated[
+    str, typer.Option("--require-license", help="`permissive` refuses a teacher that is not known to be.")
+]
 Settings = Annotated[list[str], typer.Option("--set", help="Any setting, as a.b=c; may be repeated.")]
 
 
@@ -41,14 +54,24 @@ def demo(out: Out = Path("runs/demo")) -> None:
 
 
 @app.command()
-def train(recipe: RecipeName, out: Out, data: Data = "", settings: Settings = []) -> None:  # noqa: B006 (typer copies)
+def train(
+    recipe: RecipeName,
+    out: Out,
+    data: Data = "",
+    teacher: Teacher = "",
+    teacher_weights: TeacherWeights = "",
+    require_license: RequireLicense = "",
+    settings: Settings = [],  # noqa: B006 (typer copies)
+) -> None:
     """Train an encoder without labels."""
     from stillhouse.cli.terminal import Terminal
     from stillhouse.config import parse_assignment
     from stillhouse.recipes.run import train as train_run
 
+    named = {"source": teacher, "weights": teacher_weights, "require_license": require_license}
+    changes = {f"teacher.{key}": value for key, value in named.items() if value}
     with Terminal() as terminal:
-        run = train_run(recipe, data, out, dict(map(parse_assignment, settings)), [terminal])
+        run = train_run(recipe, data, out, changes | dict(map(parse_assignment, settings)), [terminal])
     _say(f"trained: {run.encoder_folder}\nnext: stillhouse evaluate {out} --data URI; stillhouse report {out}")
 
 

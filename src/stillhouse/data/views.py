@@ -130,6 +130,15 @@ CIFAR_ASYMMETRIC_PAIR = ViewPlan(
 )
 """`ASYMMETRIC_PAIR` for images of about 32 pixels: larger crops, no blur (as solo-learn; the crop area is ours)."""
 
+WEAK = ViewPlan(views=(View(min_area=0.2, jitter=0.0, grayscale=0.0, blur=0.0),))
+"""SimReg and CompRess: one view, only cropped and flipped."""
+
+SINGLE = ViewPlan(views=(View(min_area=0.2, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),))
+"""SEED with a teacher of MoCo v2: one of its views (official code)."""
+
+CIFAR_SINGLE = ViewPlan(views=(View(min_area=0.2, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=0.0),))
+"""`SINGLE` for images of about 32 pixels: no blur."""
+
 FOUR = ViewPlan(views=(View(count=4),))
 """DoGo at 224 pixels: each of two peers draws its own SimCLR pair; views 0 and 1 are the first peer's."""
 
@@ -155,6 +164,11 @@ SMALL_IMAGE_SIZE = 64
 def pair_for(image_size: int) -> ViewPlan:
     """SimCLR's two views for images of this size."""
     return CIFAR_PAIR if image_size <= SMALL_IMAGE_SIZE else PAIR
+
+
+def single_for(image_size: int) -> ViewPlan:
+    """SEED's one view for images of this size."""
+    return CIFAR_SINGLE if image_size <= SMALL_IMAGE_SIZE else SINGLE
 
 
 def asymmetric_pair_for(image_size: int) -> ViewPlan:

@@ -55,6 +55,29 @@ def info_nce(query: Tensor, key: Tensor, temperature: float, *, start: int = 0) 
     return contrastive_cross_entropy(_unit(query), _unit(key), positive, temperature)
 
 
+def queue_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of telling its own key from the rows of a queue; `log(K + 1)` when all rows coincide.
+
+    The other keys of the batch are not looked at.
+
+    Args:
+        query: `[B, E]`.
+        key: `[B, E]`, the right row for each query; no gradient flows into it.
+        queue: unit rows, `[K, E]`; no gradient flows into it.
+        temperature: divides the cosines; above 0.
+
+    Returns:
+        Mean over the B queries, in nats.
+
+    Source: He et al. 2020 (MoCo), equation 1.
+    """
+    query, key = _unit(query), _unit(key.detach())
+    with torch.autocast(query.device.type, enabled=False):
+        others = query @ queue.detach().to(query.dtype).T
+        logits = torch.cat([(query * key).sum(1, keepdim=True), others], dim=1) / temperature
+        return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.int64, device=query.device))
+
+
 def cross_view_nce(query: Tensor, key: Tensor, temperature: float, *, start: int = 0) -> Tensor:
     """Find the other view's key, with the own view's key left out; the intermediate term of SD-SimCLR.
 

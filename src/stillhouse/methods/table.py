@@ -3,10 +3,12 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from stillhouse.errors import SettingsError
 from stillhouse.methods.byol import BYOL, BYOLConfig
+from stillhouse.methods.compress import CompRess, CompRessConfig
+from stillhouse.methods.disco import DisCo, DisCoConfig
 from stillhouse.methods.method import Method
 from stillhouse.methods.mocov3 import MoCoV3, MoCoV3Config
 from stillhouse.methods.sdssl import (
@@ -17,7 +19,9 @@ from stillhouse.methods.sdssl import (
     SDSSLSimCLR,
     SDSSLSimCLRConfig,
 )
+from stillhouse.methods.seed import SEED, SEEDConfig
 from stillhouse.methods.simclr import SimCLR, SimCLRConfig
+from stillhouse.methods.simreg import SimReg, SimRegConfig
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,22 @@ METHODS = {
     "sdssl-byol": Entry(SDSSLBYOL, SDSSLBYOLConfig, "BYOL, every depth learns", "Jang et al. 2023, arXiv:2111.12958"),
     "sdssl-mocov3": Entry(
         SDSSLMoCoV3, SDSSLMoCoV3Config, "MoCo v3, every depth learns", "Jang et al. 2023, arXiv:2111.12958"
+    ),
+    "simreg": Entry(
+        SimReg, SimRegConfig, "regress a frozen teacher", "Navaneet et al. 2021, arXiv:2201.05131", "teacher"
+    ),
+    "seed": Entry(
+        SEED, SEEDConfig, "see a queue as a frozen teacher does", "Fang et al. 2021, arXiv:2101.04731", "teacher"
+    ),
+    "compress": Entry(
+        CompRess,
+        CompRessConfig,
+        "a teacher's similarities, one queue",
+        "Abbasi Koohpayegani et al. 2020, arXiv:2010.14713",
+        "teacher",
+    ),
+    "disco": Entry(
+        DisCo, DisCoConfig, "MoCo v2 and a teacher's vectors", "Gao et al. 2022, arXiv:2104.09124", "teacher"
     ),
 }
 

@@ -1,7 +1,7 @@
 """Teachers: one that follows its student, one that never changes."""
 
 import copy
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -81,11 +81,13 @@ class FrozenTeacher(nn.Module):
         """The image vector, `[B, dim]`."""
         return self.features(images).pooled
 
-    def train(self, mode: bool = True) -> "FrozenTeacher":
+    def train(self, mode: bool = True) -> Self:
         """Refuse: a frozen teacher stays in evaluation mode whatever is asked."""
         self.encoder.eval()
         return super().train(False)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "FrozenTeacher":
-        self.encoder._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """What `to()` and its like are made of."""
+        self.encoder._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self

@@ -14,19 +14,19 @@ from stillhouse.networks.encoder import Encoder, Features, Normalize
 
 
 class TimmEncoder(Encoder):
-    """A timm model by name, randomly initialized, without its classifier.
+    """A timm model by name, randomly initialized unless asked otherwise, without its classifier.
 
     Depths are what the model's own `forward_intermediates` yields: blocks of a transformer (class token, or mean where
     there is none, through the model's final norm) or stages of a convolutional network (mean over the image).
 
     Raises:
-        SettingsError: timm does not know the name, or the model refuses the image size.
+        SettingsError: timm does not know the name, its weights cannot be fetched, or the model refuses the image size.
     """
 
-    def __init__(self, name: str, image_size: int) -> None:
+    def __init__(self, name: str, image_size: int, *, pretrained: bool = False) -> None:
         super().__init__()
         self.image_size = image_size
-        self.network = _create(name, image_size)
+        self.network = _create(name, image_size, pretrained)
         defaults = self.network.pretrained_cfg
         self.normalize = Normalize(tuple(defaults["mean"]), tuple(defaults["std"]))
         self._prefix_tokens = int(getattr(self.network, "num_prefix_tokens", 0) or 0)
@@ -72,11 +72,28 @@ class TimmEncoder(Encoder):
         return tuple(vector.shape[1] for vector in vectors)
 
 
-def _create(name: str, image_size: int) -> Any:
-    if not timm.is_model(name):
+def published_size(name: str) -> int:
+    """Side in pixels of the images that a timm model was made for; `SettingsError` when timm does not know it."""
+    _check_known(name)
+    config = timm.get_pretrained_cfg(name)
+    return int(config.input_size[-1]) if config else 224
+
+
+def _check_known(name: str) -> None:
+    if not timm.is_model(name.partition(".")[0]):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
-        raise SettingsError(f"encoder.name: timm knows no {name}; near: {', '.join(near) or 'nothing'}")
+        raise SettingsError(f"timm:{name}: timm knows no such model; near: {', '.join(near) or 'nothing'}")
+
+
+def _create(name: str, image_size: int, pretrained: bool) -> Any:
+    _check_known(name)
     try:
-        return timm.create_model(name, num_classes=0, img_size=image_size)
-    except TypeError:  # networks that take any size do not know the argument
-        return timm.create_model(name, num_classes=0)
+        try:
+            return timm.create_model(name, pretrained, num_classes=0, img_size=image_size)
+        except TypeError:  # networks that take any size do not know the argument
+            return timm.create_model(name, pretrained, num_classes=0)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        told = str(error).splitlines()[0]
+        raise SettingsError(f"timm:{name}: its weights cannot be fetched ({told}); name a file of weights") from error

@@ -159,6 +159,11 @@ class Run:
             "steps": step,
             "images": "RGB in [0, 1]; normalization is inside the encoder",
         }
+        if recipe.teacher.source:
+            known = recipe.teacher
+            card["teacher"] = {
+                "source": known.source, "sha256": known.digest, "license": known.license or "unknown"
+            }  # fmt: skip
         save_encoder(self.encoder_folder, encoder, recipe.encoder, card)
         write_atomically(self.encoder_folder / "README.md", _readme(encoder, recipe, step))
 

@@ -12,6 +12,9 @@ from stillhouse.errors import SettingsError
 from stillhouse.methods.method import Method
 from stillhouse.methods.table import find_method
 from stillhouse.networks.build import build_encoder
+from stillhouse.networks.encoder import Encoder
+from stillhouse.networks.foreign import open_teacher
+from stillhouse.networks.teacher import FrozenTeacher
 from stillhouse.recipes.recipe import Recipe
 from stillhouse.training.precision import choose_memory_format, choose_precision
 from stillhouse.training.settings import TrainingConfig
@@ -39,6 +42,7 @@ def prepare(recipe: Recipe) -> Prepared:
             "or the built-in scenes and digits)"
         )
     data, image_size = _fit_data(recipe)
+    recipe, companions = _open_companions(recipe, image_size)
     store = _open_in_turn(replace(recipe, data=data))
     encoder_config = recipe.encoder.fit(image_size)
     seed = recipe.training.seed
@@ -46,7 +50,7 @@ def prepare(recipe: Recipe) -> Prepared:
     entry = find_method(recipe.method_name)
     method_config = recipe.method.fit(encoder)
     torch.manual_seed(seed)
-    method = entry.method(method_config, encoder)
+    method = entry.method(method_config, encoder, *companions)
     device = choose_device(recipe.training.device)
     wanted = recipe.training
     training = replace(
@@ -57,6 +61,18 @@ def prepare(recipe: Recipe) -> Prepared:
     )
     fitted = replace(recipe, data=data, encoder=encoder_config, method=method_config, training=training)
     return Prepared(fitted, store, method, device)
+
+
+def _open_companions(recipe: Recipe, image_size: int) -> tuple[Recipe, list[Encoder | FrozenTeacher]]:
+    """What the method needs beside its encoder; and the recipe with what was found out about it."""
+    kind = find_method(recipe.method_name).companion
+    if kind == "teacher":
+        opened = open_teacher(recipe.teacher)
+        return replace(recipe, teacher=opened.config), [FrozenTeacher(opened.encoder, opened.config.image_size)]
+    if kind == "peer":
+        config = recipe.peer.fit(recipe.encoder.image_size or image_size)
+        return replace(recipe, peer=config), [build_encoder(config, recipe.training.seed + 1)]
+    return recipe, []
 
 
 def choose_device(name: str) -> torch.device:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from stillhouse.errors import SettingsError
 from stillhouse.evaluation.config import EvaluationConfig
 from stillhouse.methods.table import find_method
 from stillhouse.networks.build import EncoderConfig, check_name
+from stillhouse.networks.foreign import TeacherConfig
 from stillhouse.training.settings import TrainingConfig
 
 
@@ -38,11 +39,17 @@ class Recipe:
     method: Any
     training: TrainingConfig
     evaluation: EvaluationConfig
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """Read by methods that learn from a frozen teacher."""
+    peer: EncoderConfig = field(default_factory=EncoderConfig)
+    """Read by methods in which two networks learn together."""
 
     def to_table(self) -> Table:
-        """The recipe as nested plain values; `read_recipe` reads them back."""
+        """The recipe as nested plain values, without the groups that its method does not read."""
         groups = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         name = groups.pop("method_name")
+        for unread in COMPANIONS - {find_method(name).companion}:
+            del groups[unread]
         table = {key: to_table(group) for key, group in groups.items()}
         return {**table, "method": {"name": name, **table["method"]}}
 
@@ -53,7 +60,11 @@ _GROUPS: dict[str, type] = {
     "encoder": EncoderConfig,
     "training": TrainingConfig,
     "evaluation": EvaluationConfig,
+    "teacher": TeacherConfig,
+    "peer": EncoderConfig,
 }
+COMPANIONS = {"teacher", "peer"}
+"""Groups that only some methods read."""
 
 
 def read_recipe(table: Table) -> Recipe:
@@ -76,6 +87,11 @@ def read_recipe(table: Table) -> Recipe:
         entry = find_method(name)
         settings = {key: value for key, value in method_table.items() if key != "name"}
         groups["method"] = _checked(entry.config, settings, "method.", problems)
+        problems += [
+            f"{group}: {name} has no {group}; choose a method with one (`stillhouse methods`), or leave it out"
+            for group in sorted(COMPANIONS - {entry.companion})
+            if table.get(group)
+        ]
     except SettingsError as error:
         problems.append(str(error))
     try:

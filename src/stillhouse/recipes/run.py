@@ -21,6 +21,7 @@ from stillhouse.errors import Interrupted, SettingsError
 from stillhouse.evaluation.monitor import HealthMonitor, Monitor
 from stillhouse.files import write_atomically
 from stillhouse.methods.method import Method
+from stillhouse.networks.foreign import absolute_source
 from stillhouse.networks.synchronized import synchronize_norms
 from stillhouse.recipes.directory import Run
 from stillhouse.recipes.preparing import Prepared, prepare
@@ -65,7 +66,11 @@ def train(
     for name, value in {**({"data.uri": data} if data else {}), **(settings or {})}.items():
         table = assign(table, name, value)
     wanted = read_recipe(table)
-    wanted = replace(wanted, data=replace(wanted.data, uri=absolute(wanted.data.uri)))
+    wanted = replace(
+        wanted,
+        data=replace(wanted.data, uri=absolute(wanted.data.uri)),
+        teacher=absolute_source(wanted.teacher),
+    )
     if not out:
         raise SettingsError("out: no run directory named; choose one, for instance runs/first")
     run = Run(Path(out))
@@ -172,7 +177,7 @@ def _stream(recipe: Recipe, store: ImageStore, method: Method, device: torch.dev
 
 
 def _about(prepared: Prepared, total_steps: int) -> list[str]:
-    """What is going to happen, with everything that followed from the images, in three lines."""
+    """What is going to happen, with everything that followed from the images, in a few lines."""
     recipe, encoder, training = prepared.recipe, prepared.method.encoder, prepared.recipe.training
     weights = sum(parameter.numel() for parameter in encoder.parameters()) / 1e6
     network = f"{recipe.method_name} on {recipe.encoder.name}: {encoder.image_size} px, {weights:.2f} M weights"
@@ -183,7 +188,10 @@ def _about(prepared: Prepared, total_steps: int) -> list[str]:
         images += f"; {rejected:,} more cannot be used, see quarantine.txt"
     budget = f"{training.epochs:g} epochs, {total_steps:,} steps of {training.images_per_step} images"
     speed = f"{training.optimizer}, peak learning rate {training.peak_learning_rate:.2e}"
-    return [network, images, f"{budget}; {speed}; {training.precision} on {prepared.device}"]
+    teacher = recipe.teacher
+    taught = [f"teacher: {teacher.source} at {teacher.image_size} px, licence {teacher.license or 'unknown'}"]
+    lines = [network, *(taught if teacher.source else []), images]
+    return [*lines, f"{budget}; {speed}; {training.precision} on {prepared.device}"]
 
 
 def _observers(recipe: Recipe, store: ImageStore, steps_per_epoch: int) -> list[Observer]:

@@ -1,0 +1,68 @@
+"""Losses that compare how a student and its teacher see the same reference rows.
+
+Letters: B images, K reference rows, D width. Rows are normalized here, except the references, which a queue keeps as
+unit rows; everything runs in at least float32.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def seed_cross_entropy(
+    student: Tensor, teacher: Tensor, queue: Tensor, student_temperature: float, teacher_temperature: float
+) -> Tensor:
+    """Cross-entropy of the student's similarities to the teacher's, over the queue and the image's own teacher row.
+
+    Every image is compared with K + 1 rows: its own teacher vector, then the queue. `log(K + 1)` when they all
+    coincide; InfoNCE with the teacher's vector as the key when `teacher_temperature` goes to 0. A student equal to its
+    teacher leaves the teacher's entropy when the temperatures are equal, more when they differ.
+
+    Args:
+        student: `[B, D]`.
+        teacher: `[B, D]`, of the same views; no gradient flows into it.
+        queue: unit rows, `[K, D]`.
+        student_temperature: divides the student's cosines; above 0.
+        teacher_temperature: divides the teacher's; above 0.
+
+    Returns:
+        Mean over the B images, in nats.
+
+    Source: Fang et al. 2021 (SEED), equations 3 and 4.
+    """
+    student, teacher, queue = _unit(student), _unit(teacher.detach()), queue.detach()
+    with torch.autocast(student.device.type, enabled=False):
+        seen = torch.cat([(student * teacher).sum(1, keepdim=True), student @ queue.to(student.dtype).T], dim=1)
+        wanted = torch.cat([(teacher * teacher).sum(1, keepdim=True), teacher @ queue.to(teacher.dtype).T], dim=1)
+        target = (wanted / teacher_temperature).softmax(1)
+        return F.cross_entropy(seen / student_temperature, target)
+
+
+def similarity_divergence(
+    student: Tensor, teacher: Tensor, student_queue: Tensor, teacher_queue: Tensor, temperature: float
+) -> Tensor:
+    """KL divergence of the student's similarities from the teacher's, each to its own references.
+
+    0 when student and teacher see their references alike. The two widths may differ.
+
+    Args:
+        student: `[B, D_s]`.
+        teacher: `[B, D_t]`, of the same views; no gradient flows into it.
+        student_queue: unit rows `[K, D_s]`; the teacher's own queue when the student was brought to its width.
+        teacher_queue: unit rows of the same K images, `[K, D_t]`.
+        temperature: divides all cosines; above 0.
+
+    Returns:
+        Mean over the B images, in nats.
+
+    Source: Abbasi Koohpayegani et al. 2020 (CompRess), equation 3.
+    """
+    student, teacher = _unit(student), _unit(teacher.detach())
+    with torch.autocast(student.device.type, enabled=False):
+        seen = student @ student_queue.detach().to(student.dtype).T / temperature
+        wanted = teacher @ teacher_queue.detach().to(teacher.dtype).T / temperature
+        return F.kl_div(seen.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=1)
