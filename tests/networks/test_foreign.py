@@ -44,7 +44,7 @@ def test_our_own_run_by_its_folder_with_its_licence_and_digest(tmp_path: Path) -
 @pytest.mark.parametrize("file", ["weights.safetensors", "weights.pt", "wrapped.pth"])
 def test_timm_weights_from_a_file_with_or_without_a_classifier(file: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    model = timm.create_model(SMALL, num_classes=3).eval()
+    model: Any = timm.create_model(SMALL, num_classes=3).eval()
     weights, path = model.state_dict(), tmp_path / file
     if file.endswith("safetensors"):
         save_file(weights, path, {"license": "mit"})
