@@ -16,6 +16,7 @@ from torch import Tensor
 from stillhouse.errors import SettingsError
 from stillhouse.networks.build import EncoderConfig, build_encoder, check_name
 from stillhouse.networks.encoder import Encoder, undisturbed
+from stillhouse.networks.plain import torchvision_encoder
 from stillhouse.networks.saved import CARD, load_encoder
 
 PERMISSIVE = ("apache", "mit", "bsd", "isc", "cc0", "cc-by-4", "unlicense", "zlib")
@@ -109,9 +110,7 @@ def _find(config: TeacherConfig) -> tuple[Encoder, str]:
     if kind == "timm":
         encoder, license_ = _from_timm(name, config.image_size, own_weights)
     elif kind == "torchvision":
-        from stillhouse.networks.torchvision_encoder import TorchvisionEncoder
-
-        encoder, license_ = TorchvisionEncoder(name, config.image_size or 224, pretrained=own_weights), ""
+        encoder, license_ = torchvision_encoder(name, config.image_size or 224, pretrained=own_weights), ""
     else:
         encoder, license_ = _by_name(source, config), ""
     if own_weights:
