@@ -14,6 +14,25 @@ def cosine(start: float, end: float) -> Schedule:
     return lambda progress: end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
+def constant(progress: float) -> float:
+    """1 all the time."""
+    return 1.0
+
+
+def ramp_up(progress: float) -> float:
+    """Straight from 0 to 1."""
+    return progress
+
+
+def ramp_down(progress: float) -> float:
+    """Straight from 1 to 0."""
+    return 1.0 - progress
+
+
+SCHEDULES: dict[str, Schedule] = {"constant": constant, "ramp_up": ramp_up, "ramp_down": ramp_down}
+"""Factors of a loss weight, by the name that settings give them."""
+
+
 def warmup_cosine(peak: float, warmup: float) -> Schedule:
     """Straight from 0 to `peak` while progress is below `warmup`, then half a cosine back to 0.
 

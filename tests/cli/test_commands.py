@@ -119,6 +119,7 @@ def test_lists(stillhouse: Stillhouse) -> None:
         (["train", "missing.toml", "--data", "digits", "--out", "run"], 2, "missing.toml"),
         (["train", "simclr", "--out", "run"], 2, "--data"),
         (["train", "seed", "--data", "digits", "--out", "run"], 2, "--teacher"),
+        (["train", "simclr", "--data", "digits", "--out", "run", "--set", "peer.name=resnet10"], 2, "has no peer"),
         (["train", "simclr", "--data", "digits", "--out", "run", "--teacher", "runs/big"], 2, "simclr has no teacher"),
         (["train", "seed", "--data", "digits", "--out", "run", "--teacher", "timm:resnet8t"], 2, "no such model"),
         (["resume", "nowhere"], 4, "nowhere"),

@@ -15,9 +15,13 @@ import stillhouse
 from stillhouse.errors import DataError, Interrupted, RunError, SettingsError, TrainingError
 from stillhouse.methods.simclr import SimCLR
 from stillhouse.methods.table import METHODS
+from stillhouse.networks.build import EncoderConfig, build_encoder
+from stillhouse.networks.saved import save_encoder
+from stillhouse.recipes.judging import evaluate_run
 from stillhouse.recipes.run import resume, train
 from stillhouse.training.checkpoint import read_checkpoint
 from tests.recipes.conftest import TINY, TrainTiny
+from tests.teachers import save_teacher
 
 
 class CrashError(Exception):
@@ -376,3 +380,41 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path, train_tiny: TrainTiny) 
     finally:
         signal.signal(signal.SIGHUP, before)
     assert records(run, "step")[-1]["step"] == 12
+
+
+QUICK = {"evaluation.linear": False, "evaluation.alignment_images": 16, "data.limit": 64}
+
+
+def test_both_of_two_that_learn_together_are_kept_and_judged(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    run = train_tiny(tmp_path / "run", "dogo")
+    assert (run.load().dim, run.load_peer().dim) == (64, 512)
+    for peer, name in ((False, "vit_nano"), (True, "resnet10")):
+        found = evaluate_run(run.folder, "digits#test", settings=QUICK, peer=peer)
+        assert found.sources.encoder == name
+    assert run.evaluation_file.read_text() != run.peer_evaluation_file.read_text()
+    with pytest.raises(RunError, match="no encoder found"):
+        evaluate_run(train_tiny(tmp_path / "other").folder, "digits#test", settings=QUICK, peer=True)
+
+
+def test_a_teacher_that_changed_is_refused_and_the_run_stays_as_it_was(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    teacher = save_teacher(tmp_path / "teacher")
+    named = {"teacher.source": str(teacher)}
+    with pytest.raises(CrashError):
+        train_tiny(tmp_path / "run", "simreg", [DiesAt(6)], named)
+    before = (tmp_path / "run/checkpoints/last.pt").read_bytes()
+    config = EncoderConfig(name="resnet10", image_size=16).fit(16)
+    save_encoder(teacher / "encoder", build_encoder(config, 6), config, {})
+    with pytest.raises(SettingsError, match=r"the weights of .* changed since this run began"):
+        resume(tmp_path / "run")
+    assert (tmp_path / "run/checkpoints/last.pt").read_bytes() == before
+    save_teacher(teacher)
+    resume(tmp_path / "run")
+
+
+def test_what_taught_is_in_the_students_card(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    teacher = save_teacher(tmp_path / "teacher", license="mit")
+    run = train_tiny(tmp_path / "run", "seed", settings={"teacher.source": str(teacher)})
+    card = json.loads((run.encoder_folder / "card.json").read_text())
+    assert card["teacher"]["license"] == "mit"
+    assert card["teacher"]["sha256"] == run.read_recipe().teacher.digest
+    assert "teacher" not in read_checkpoint(run.checkpoints.last)["method"]

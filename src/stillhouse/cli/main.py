@@ -93,6 +93,9 @@ def evaluate(
     train: Annotated[
         str, typer.Option("--train", help="Labelled images to learn from; the run's own if left out.")
     ] = "",
+    peer: Annotated[
+        bool, typer.Option("--peer", help="Judge the second of two networks that learned together.")
+    ] = False,
     settings: Settings = [],  # noqa: B006 (typer copies)
 ) -> None:
     """k-NN and linear probe of every depth, beside raw pixels and the untrained network."""
@@ -102,9 +105,10 @@ def evaluate(
     from stillhouse.recipes.judging import evaluate_run
 
     with working("evaluating") as told:
-        evaluation = evaluate_run(run_folder, data, train, dict(map(parse_assignment, settings)), told)
+        evaluation = evaluate_run(run_folder, data, train, dict(map(parse_assignment, settings)), told, peer=peer)
     evaluation_table(evaluation)
-    _say(f"written: {run_folder / 'evaluation.json'}\nnext: stillhouse report {run_folder}")
+    written = "evaluation-peer.json" if peer else "evaluation.json"
+    _say(f"written: {run_folder / written}\nnext: stillhouse report {run_folder}")
 
 
 @app.command()

@@ -171,6 +171,11 @@ def single_for(image_size: int) -> ViewPlan:
     return CIFAR_SINGLE if image_size <= SMALL_IMAGE_SIZE else SINGLE
 
 
+def four_for(image_size: int) -> ViewPlan:
+    """DoGo's four views for images of this size."""
+    return CIFAR_FOUR if image_size < 224 else FOUR
+
+
 def asymmetric_pair_for(image_size: int) -> ViewPlan:
     """BYOL's two views for images of this size."""
     return CIFAR_ASYMMETRIC_PAIR if image_size <= SMALL_IMAGE_SIZE else ASYMMETRIC_PAIR

@@ -15,3 +15,11 @@ def cosine_distance(prediction: Tensor, target: Tensor) -> Tensor:
     """
     dtype = torch.promote_types(prediction.dtype, torch.float32)
     return (2.0 - 2.0 * F.cosine_similarity(prediction.to(dtype), target.to(dtype), dim=-1)).mean()
+
+
+def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
+    """`-cos`, mean over `[B, D]` rows; in [-1, 1]. Gradient flows into both sides.
+
+    Source: Chen and He 2021 (SimSiam), equation 1.
+    """
+    return cosine_distance(prediction, target) / 2.0 - 1.0

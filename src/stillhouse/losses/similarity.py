@@ -1,4 +1,4 @@
-"""Losses that compare how a student and its teacher see the same reference rows.
+"""Losses that compare how a student and its teacher see other images.
 
 Letters: B images, K reference rows, D width. Rows are normalized here, except the references, which a queue keeps as
 unit rows; everything runs in at least float32.
@@ -62,6 +62,34 @@ def similarity_divergence(
         seen = student @ student_queue.detach().to(student.dtype).T / temperature
         wanted = teacher @ teacher_queue.detach().to(teacher.dtype).T / temperature
         return F.kl_div(seen.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
+
+
+def cross_view_divergence(
+    student_first: Tensor, student_second: Tensor, target_first: Tensor, target_second: Tensor, temperature: float
+) -> Tensor:
+    """KL divergence of how the student sees the batch from how its target does: each first view among the second views.
+
+    The image's own second view stays among them. Widths of student and target may differ, as only the B x B
+    similarities meet. 0 when both see the batch alike.
+
+    Args:
+        student_first: first view, `[B, D_s]`.
+        student_second: second view of the same images in the same order, `[B, D_s]`.
+        target_first: the target's first view of the same images, `[B, D_t]`; no gradient flows into it.
+        target_second: the target's second view, `[B, D_t]`; no gradient flows into it.
+        temperature: divides all cosines; above 0.
+
+    Returns:
+        Mean over the B images, in nats. (The official code takes the mean over all B x B entries, B times less.)
+
+    Source: Bhat et al. 2021 (DoGo), equations 3 to 5.
+    """
+    student, others = _unit(student_first), _unit(student_second)
+    target, references = _unit(target_first.detach()), _unit(target_second.detach())
+    with torch.autocast(student.device.type, enabled=False):
+        seen = (student @ others.T / temperature).log_softmax(1)
+        wanted = (target @ references.T / temperature).log_softmax(1)
+        return F.kl_div(seen, wanted, reduction="batchmean", log_target=True)
 
 
 def _unit(rows: Tensor) -> Tensor:

@@ -28,6 +28,11 @@ class Method(nn.Module, ABC):
     def encoder(self) -> Encoder:
         """The network to keep, evaluate and export."""
 
+    @property
+    def peer(self) -> Encoder | None:
+        """The second network to keep, where two learn together."""
+        return None
+
     @abstractmethod
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Name each weighted loss term; training minimizes their sum.

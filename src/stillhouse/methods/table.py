@@ -9,6 +9,7 @@ from stillhouse.errors import SettingsError
 from stillhouse.methods.byol import BYOL, BYOLConfig
 from stillhouse.methods.compress import CompRess, CompRessConfig
 from stillhouse.methods.disco import DisCo, DisCoConfig
+from stillhouse.methods.dogo import DoGo, DoGoConfig
 from stillhouse.methods.method import Method
 from stillhouse.methods.mocov3 import MoCoV3, MoCoV3Config
 from stillhouse.methods.sdssl import (
@@ -61,6 +62,7 @@ METHODS = {
         "Abbasi Koohpayegani et al. 2020, arXiv:2010.14713",
         "teacher",
     ),
+    "dogo": Entry(DoGo, DoGoConfig, "two peers learn from each other", "Bhat et al. 2021, arXiv:2104.09866", "peer"),
     "disco": Entry(
         DisCo, DisCoConfig, "MoCo v2 and a teacher's vectors", "Gao et al. 2022, arXiv:2104.09124", "teacher"
     ),

@@ -10,6 +10,8 @@ from pathlib import Path
 from stillhouse.config import Table, differences, parse_toml, to_toml
 from stillhouse.errors import RunError
 from stillhouse.files import write_atomically
+from stillhouse.methods.method import Method
+from stillhouse.networks.build import EncoderConfig
 from stillhouse.networks.encoder import Encoder
 from stillhouse.networks.saved import load_encoder, save_encoder
 from stillhouse.recipes.recipe import Recipe, read_recipe
@@ -54,6 +56,16 @@ class Run:
     def encoder_folder(self) -> Path:
         """Weights and card of the encoder."""
         return self.folder / "encoder"
+
+    @property
+    def peer_folder(self) -> Path:
+        """Weights and card of the peer, where two networks learned together."""
+        return self.folder / "peer"
+
+    @property
+    def peer_evaluation_file(self) -> Path:
+        """Scores of the peer."""
+        return self.folder / "evaluation-peer.json"
 
     @property
     def checkpoints_folder(self) -> Path:
@@ -151,8 +163,17 @@ class Run:
             return load_encoder(self.folder)[0]
         return load_encoder(self.encoder_folder)[0]
 
-    def save(self, encoder: Encoder, recipe: Recipe, step: int) -> None:
-        """Write the encoder with a card and a short README."""
+    def load_peer(self) -> Encoder:
+        """The second encoder that training wrote; `RunError` when there is none."""
+        return load_encoder(self.peer_folder)[0]
+
+    def save(self, method: Method, recipe: Recipe, step: int) -> None:
+        """Write the encoder, and the peer where there is one, each with a card and a short README."""
+        self._save(self.encoder_folder, method.encoder, recipe.encoder, recipe, step)
+        if method.peer is not None:
+            self._save(self.peer_folder, method.peer, recipe.peer, recipe, step)
+
+    def _save(self, folder: Path, encoder: Encoder, config: EncoderConfig, recipe: Recipe, step: int) -> None:
         card = {
             "method": recipe.method_name,
             "data": recipe.data.uri,
@@ -164,8 +185,8 @@ class Run:
             card["teacher"] = {
                 "source": known.source, "sha256": known.digest, "license": known.license or "unknown"
             }  # fmt: skip
-        save_encoder(self.encoder_folder, encoder, recipe.encoder, card)
-        write_atomically(self.encoder_folder / "README.md", _readme(encoder, recipe, step))
+        save_encoder(folder, encoder, config, card)
+        write_atomically(folder / "README.md", _readme(encoder, config, recipe, step))
 
 
 def load(path: str | Path) -> Encoder:
@@ -177,8 +198,8 @@ def load(path: str | Path) -> Encoder:
     return Run(Path(path)).load()
 
 
-def _readme(encoder: Encoder, recipe: Recipe, step: int) -> str:
-    return f"""# {recipe.encoder.name}, trained without labels by {recipe.method_name}
+def _readme(encoder: Encoder, config: EncoderConfig, recipe: Recipe, step: int) -> str:
+    return f"""# {config.name}, trained without labels by {recipe.method_name}
 
 {step} steps at {encoder.image_size} px with stillhouse. Width of each depth: {list(encoder.block_dims)}.
 

@@ -62,6 +62,8 @@ def evaluate_run(
     train: str = "",
     settings: Mapping[str, Any] | None = None,
     progress: Told = _nobody,
+    *,
+    peer: bool = False,
 ) -> Evaluation:
     """Judge the encoder of a run directory and write evaluation.json there.
 
@@ -71,6 +73,7 @@ def evaluate_run(
         train: URI of labelled images to learn from; the images the run was trained on when left out.
         settings: dotted names to values in `data` (for both sources) and `evaluation`.
         progress: as in `evaluate`.
+        peer: judge the second network of a run in which two learned together, into evaluation-peer.json.
 
     Raises:
         SettingsError, DataError, RunError: what a user can mend.
@@ -83,16 +86,18 @@ def evaluate_run(
     asked = replace(changed.data, uri=data, limit=int(fixed.get("limit", 0)))
     device = choose_device("auto" if recipe.training.device.startswith("cuda") else recipe.training.device)
     bank, queries = _open(known, asked, changed.data.store_size)
+    judged = recipe.peer if peer else recipe.encoder
+    seed = recipe.training.seed + 1 if peer else recipe.training.seed
     evaluation = judge(
-        run.load().to(device),
+        (run.load_peer() if peer else run.load()).to(device),
         bank,
         queries,
-        untrained=build_encoder(recipe.encoder, recipe.training.seed).to(device),
+        untrained=build_encoder(judged, seed).to(device),
         config=changed.evaluation,
-        sources=Sources(train=known.uri, test=asked.uri, encoder=recipe.encoder.name),
+        sources=Sources(train=known.uri, test=asked.uri, encoder=judged.name),
         progress=progress,
     )
-    write_atomically(run.evaluation_file, evaluation.to_json())
+    write_atomically(run.peer_evaluation_file if peer else run.evaluation_file, evaluation.to_json())
     return evaluation
 
 

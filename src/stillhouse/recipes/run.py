@@ -150,7 +150,7 @@ def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: S
 def _finish(run: Run, prepared: Prepared, state: TrainingState) -> None:
     """Write the encoder as it is now; and the bad images again, since some are only found on the way."""
     if is_main():
-        run.save(prepared.method.encoder, prepared.recipe, state.step)
+        run.save(prepared.method, prepared.recipe, state.step)
         write_quarantine(run.quarantine_file, prepared.store.rejected)
 
 
@@ -189,6 +189,8 @@ def _about(prepared: Prepared, total_steps: int) -> list[str]:
     budget = f"{training.epochs:g} epochs, {total_steps:,} steps of {training.images_per_step} images"
     speed = f"{training.optimizer}, peak learning rate {training.peak_learning_rate:.2e}"
     teacher = recipe.teacher
+    if prepared.method.peer is not None:
+        network += f"; its peer is {recipe.peer.name}"
     taught = [f"teacher: {teacher.source} at {teacher.image_size} px, licence {teacher.license or 'unknown'}"]
     lines = [network, *(taught if teacher.source else []), images]
     return [*lines, f"{budget}; {speed}; {training.precision} on {prepared.device}"]
