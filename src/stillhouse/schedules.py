@@ -14,6 +14,11 @@ def cosine(start: float, end: float) -> Schedule:
     return lambda progress: end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
+def rise(start: float, end: float, share: float) -> Schedule:
+    """Straight from `start` to `end` while progress is below `share`, then `end`."""
+    return lambda progress: end if progress >= share else start + (end - start) * progress / share
+
+
 def constant(progress: float) -> float:
     """1 all the time."""
     return 1.0

@@ -1,6 +1,7 @@
 """Runs that end, stop, crash and go on."""
 
 import json
+import math
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -418,3 +419,20 @@ def test_what_taught_is_in_the_students_card(tmp_path: Path, train_tiny: TrainTi
     assert card["teacher"]["license"] == "mit"
     assert card["teacher"]["sha256"] == run.read_recipe().teacher.digest
     assert "teacher" not in read_checkpoint(run.checkpoints.last)["method"]
+
+
+def test_views_that_the_encoder_does_not_take_are_told_before_anything_is_written(
+    tmp_path: Path, train_tiny: TrainTiny
+) -> None:
+    fixed = {"encoder.name": "timm:vit_tiny_patch16_224", "encoder.image_size": 32}
+    with pytest.raises(SettingsError, match="does not take views of 16 px"):
+        train_tiny(tmp_path / "run", "dino", settings=fixed)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weight_decay_runs_to_its_end(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    decay = {"training.weight_decay": 0.1, "training.weight_decay_end": 0.5, "training.clip_each": 1e-3}
+    run = train_tiny(tmp_path / "run", settings=decay)
+    groups = read_checkpoint(run.checkpoints.last)["optimizer"]["param_groups"]
+    last = 0.5 - 0.4 * 0.5 * (1 + math.cos(math.pi * 11 / 12))
+    assert [group["weight_decay"] for group in groups] == [pytest.approx(last), 0.0]

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from stillhouse.training.optimizers import LARS, decay_groups, make_optimizer, set_learning_rate
+from stillhouse.training.optimizers import (
+    LARS,
+    clip_each,
+    decay_groups,
+    make_optimizer,
+    set_learning_rate,
+    set_weight_decay,
+)
 
 
 def network() -> nn.Module:
@@ -96,3 +103,20 @@ def test_an_optimizer_goes_on_from_its_state(name: str) -> None:
     step(second, resumed, 2)
     step(second, resumed, 3)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
+
+
+def test_decay_follows_its_schedule_where_there_is_any() -> None:
+    optimizer = make_optimizer("adamw", network(), weight_decay=0.04, momentum=0.9, decay_all=False)
+    set_weight_decay(optimizer, 0.2)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.2, 0.0]
+
+
+def test_every_tensors_gradient_is_shortened_by_itself() -> None:
+    module = with_gradients(network())
+    before = [p.grad.clone() for p in module.parameters() if p.grad is not None]
+    limit = sorted(g.norm().item() for g in before)[2]
+    clip_each(module.parameters(), limit)
+    for old, parameter in zip(before, module.parameters(), strict=True):
+        assert parameter.grad is not None
+        expected = old * min(1.0, limit / (old.norm().item() + 1e-6))
+        torch.testing.assert_close(parameter.grad, expected)

@@ -157,6 +157,18 @@ MULTI_CROP = ViewPlan(
 )  # fmt: skip
 """DINO and EsViT: two global views, then eight small local ones (official code)."""
 
+SMALL_MULTI_CROP = ViewPlan(
+    views=(
+        View(min_area=0.4, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, blur=0.0),
+        View(min_area=0.4, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, blur=0.0, solarize=0.2),
+        View(
+            count=6, size_fraction=0.5, min_area=0.05, max_area=0.4,
+            brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, blur=0.0,
+        ),
+    )
+)  # fmt: skip
+"""`MULTI_CROP` for small images: no blur, six local views of half the side (ours)."""
+
 SMALL_IMAGE_SIZE = 64
 """Up to this many pixels a blurred view has too little left to see, and colour says more than shape."""
 
@@ -164,6 +176,11 @@ SMALL_IMAGE_SIZE = 64
 def pair_for(image_size: int) -> ViewPlan:
     """SimCLR's two views for images of this size."""
     return CIFAR_PAIR if image_size <= SMALL_IMAGE_SIZE else PAIR
+
+
+def multi_crop_for(image_size: int) -> ViewPlan:
+    """DINO's large and small views for images of this size."""
+    return SMALL_MULTI_CROP if image_size <= SMALL_IMAGE_SIZE else MULTI_CROP
 
 
 def single_for(image_size: int) -> ViewPlan:

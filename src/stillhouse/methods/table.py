@@ -8,6 +8,7 @@ from typing import Literal
 from stillhouse.errors import SettingsError
 from stillhouse.methods.byol import BYOL, BYOLConfig
 from stillhouse.methods.compress import CompRess, CompRessConfig
+from stillhouse.methods.dino import DINO, DINOConfig
 from stillhouse.methods.disco import DisCo, DisCoConfig
 from stillhouse.methods.dogo import DoGo, DoGoConfig
 from stillhouse.methods.method import Method
@@ -42,6 +43,9 @@ METHODS = {
     "simclr": Entry(SimCLR, SimCLRConfig, "contrast inside the batch", "Chen et al. 2020, arXiv:2002.05709"),
     "byol": Entry(BYOL, BYOLConfig, "predict a moving average, no negatives", "Grill et al. 2020, arXiv:2006.07733"),
     "mocov3": Entry(MoCoV3, MoCoV3Config, "contrast with momentum keys", "Chen, Xie, He 2021, arXiv:2104.02057"),
+    "dino": Entry(
+        DINO, DINOConfig, "agree with a moving average on large views", "Caron et al. 2021, arXiv:2104.14294"
+    ),
     "sdssl-simclr": Entry(
         SDSSLSimCLR, SDSSLSimCLRConfig, "SimCLR, every depth learns", "Jang et al. 2023, arXiv:2111.12958"
     ),

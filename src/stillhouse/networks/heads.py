@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from stillhouse.networks.encoder import Encoder
 
@@ -50,6 +51,42 @@ class Branch(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Projections `[B, E]` of images `[B, 3, H, W]`."""
         return self.projector(self.encoder(images))  # type: ignore[no-any-return]
+
+
+class PrototypeHead(nn.Module):
+    """A perceptron of GELUs, then the cosine to each of K prototypes, times the prototype's length.
+
+    Args:
+        widths: of the input, of each hidden layer and of what is compared with the prototypes.
+        num_prototypes: K.
+        learn_norm: whether lengths learn; they start at 1.
+
+    Source: Caron et al. 2021 (DINO), projection head.
+    """
+
+    def __init__(self, widths: Sequence[int], num_prototypes: int, *, learn_norm: bool) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for position, (before, after) in enumerate(pairwise(widths)):
+            layers += [nn.GELU()] * bool(position)
+            linear = nn.Linear(before, after)
+            nn.init.trunc_normal_(linear.weight, std=0.02)
+            nn.init.zeros_(linear.bias)
+            layers.append(linear)
+        self.perceptron = nn.Sequential(*layers)
+        self.directions = nn.Parameter(torch.empty(num_prototypes, widths[-1]))
+        self.lengths = nn.Parameter(torch.ones(num_prototypes), requires_grad=learn_norm)
+        nn.init.trunc_normal_(self.directions, std=0.02)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Scores `[B, K]` of rows `[B, D]`."""
+        return self.score(rows, learn_prototypes=True)
+
+    def score(self, rows: Tensor, *, learn_prototypes: bool) -> Tensor:
+        """Scores `[B, K]`; with `learn_prototypes` off the prototypes get a gradient of zeros."""
+        prototypes = F.normalize(self.directions, dim=1) * self.lengths[:, None]
+        prototypes = scale_gradient(prototypes, float(learn_prototypes))
+        return F.linear(F.normalize(self.perceptron(rows), dim=1), prototypes)
 
 
 class Ladder(nn.ModuleList):

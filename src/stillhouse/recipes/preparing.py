@@ -11,8 +11,8 @@ from stillhouse.distributed import barrier, is_main, world_size
 from stillhouse.errors import SettingsError
 from stillhouse.methods.method import Method
 from stillhouse.methods.table import find_method
-from stillhouse.networks.build import build_encoder
-from stillhouse.networks.encoder import Encoder
+from stillhouse.networks.build import EncoderConfig, build_encoder
+from stillhouse.networks.encoder import Encoder, undisturbed
 from stillhouse.networks.foreign import open_teacher
 from stillhouse.networks.teacher import FrozenTeacher
 from stillhouse.recipes.recipe import Recipe
@@ -51,6 +51,7 @@ def prepare(recipe: Recipe) -> Prepared:
     method_config = recipe.method.fit(encoder)
     torch.manual_seed(seed)
     method = entry.method(method_config, encoder, *companions)
+    _check_sizes(method, encoder_config)
     device = choose_device(recipe.training.device)
     wanted = recipe.training
     training = replace(
@@ -73,6 +74,19 @@ def _open_companions(recipe: Recipe, image_size: int) -> tuple[Recipe, list[Enco
         config = recipe.peer.fit(recipe.encoder.image_size or image_size)
         return replace(recipe, peer=config), [build_encoder(config, recipe.training.seed + 1)]
     return recipe, []
+
+
+def _check_sizes(method: Method, config: EncoderConfig) -> None:
+    """Raise `SettingsError` when the encoder does not take views of the sizes that the method wants."""
+    for size in sorted({*method.views.sizes(config.image_size)} - {config.image_size}):
+        try:
+            with undisturbed(method.encoder):
+                method.encoder(torch.zeros(1, 3, size, size))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise SettingsError(
+                f"method.views: {config.name} at {config.image_size} px does not take views of {size} px ({error}); "
+                "choose an encoder that does, or views of one size"
+            ) from error
 
 
 def choose_device(name: str) -> torch.device:

@@ -14,10 +14,10 @@ from stillhouse.distributed import agree, barrier, is_main
 from stillhouse.errors import Interrupted, TrainingError
 from stillhouse.methods.method import Method
 from stillhouse.networks.encoder import Encoder
-from stillhouse.schedules import warmup_cosine
+from stillhouse.schedules import cosine, warmup_cosine
 from stillhouse.training.checkpoint import Checkpoints, TrainingState
 from stillhouse.training.journal import GLIMPSE, Listener
-from stillhouse.training.optimizers import set_learning_rate
+from stillhouse.training.optimizers import clip_each, set_learning_rate, set_weight_decay
 from stillhouse.training.precision import autocast
 from stillhouse.training.settings import TrainingConfig
 from stillhouse.training.signals import StopRequest
@@ -82,6 +82,7 @@ class Loop:
         """
         warmup = min(0.5, self.config.warmup_epochs / self.config.epochs)
         learning_rate = warmup_cosine(self.config.peak_learning_rate, warmup)
+        weight_decay = cosine(self.config.weight_decay, self.config.final_weight_decay)
         batches = self._arrivals(self.stream.batches(state.step))
         self.method.train()
         saved = time.monotonic()
@@ -91,6 +92,7 @@ class Loop:
                 progress = state.step / self.total_steps
                 rate = learning_rate(progress)
                 set_learning_rate(self.optimizer, rate)
+                set_weight_decay(self.optimizer, weight_decay(progress))
                 self._step(batches, state.step, progress)
                 state.step += 1
                 self._tell(state, rate, started)
@@ -111,8 +113,10 @@ class Loop:
             loss = torch.stack(list(terms.values())).sum()
             (loss * share).backward()
             self._tally.add(step, terms, len(batch.index) * self.stream.world_size)
+        learning = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self.config.clip_each:
+            clip_each(learning, self.config.clip_each)
         if self.config.clip:
-            learning = [p for group in self.optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(learning, self.config.clip, foreach=True)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -46,6 +46,20 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value
 
 
+def set_weight_decay(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Set the decay of every group that decays."""
+    for group in optimizer.param_groups:
+        group["weight_decay"] = value if group["weight_decay"] else 0.0
+
+
+@torch.no_grad()
+def clip_each(parameters: Iterable[Tensor], limit: float) -> None:
+    """Shorten the gradient of every single tensor to a norm of at most `limit`, in place."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    factors = [(limit / (norm + 1e-6)).clamp(max=1.0) for norm in torch._foreach_norm(gradients)]
+    torch._foreach_mul_(gradients, factors)
+
+
 class LARS(torch.optim.Optimizer):
     """Momentum SGD whose step is scaled, tensor by tensor, to a share of the weight's own norm.
 

@@ -1,7 +1,7 @@
 """Settings of training."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
 
@@ -25,12 +25,16 @@ class TrainingConfig:
     """Epochs in which the learning rate rises from 0; at most half of all are taken."""
     optimizer: OptimizerName = "adamw"
     weight_decay: Annotated[float, Ge(0)] = 0.1
+    weight_decay_end: Annotated[float, Gt(0)] | Literal["same"] = "same"
+    """Where weight decay ends, along half a cosine; `same` keeps it. A decay that starts at 0 stays there."""
     decay_all: bool = False
     """Whether biases and norms decay as well."""
     momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.9
     """Of SGD and LARS."""
     clip: Annotated[float, Ge(0)] = 0.0
     """Largest norm of the whole gradient; 0 leaves it as it is."""
+    clip_each: Annotated[float, Ge(0)] = 0.0
+    """Largest norm of the gradient of any one weight tensor; 0 leaves them as they are."""
     precision: Precision = "auto"
     memory_format: MemoryFormat = "auto"
     device: str = "auto"
@@ -54,3 +58,8 @@ class TrainingConfig:
     def peak_learning_rate(self) -> float:
         """The learning rate at the end of warm-up."""
         return self.learning_rate * self.images_per_step / 256
+
+    @property
+    def final_weight_decay(self) -> float:
+        """The weight decay of the last step."""
+        return self.weight_decay if self.weight_decay_end == "same" else self.weight_decay_end
