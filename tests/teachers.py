@@ -19,9 +19,9 @@ def save_teacher(folder: Path, **card: str) -> Path:
 def settings_for(method: str, folder: Path) -> dict[str, Any]:
     """What a tiny run of this method needs beside what every run needs; a teacher is saved where there is one."""
     entry = METHODS[method]
-    settings: dict[str, Any] = {}
-    if "queue_size" in {field.name for field in fields(entry.config)}:
-        settings["method.queue_size"] = 40
+    known = {field.name for field in fields(entry.config)}
+    small = {"queue_size": 40, "num_prototypes": 24}
+    settings: dict[str, Any] = {f"method.{name}": small[name] for name in small if name in known}
     if entry.companion == "teacher":
         settings["teacher.source"] = str(save_teacher(folder / "teacher"))
     if entry.companion == "peer":

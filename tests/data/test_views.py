@@ -20,7 +20,12 @@ def test_numbers_and_sizes_of_views() -> None:
         "FOUR": 4,
         "CIFAR_FOUR": 4,
         "MULTI_CROP": 10,
+        "SMALL_MULTI_CROP": 8,
+        "WEAK": 1,
+        "SINGLE": 1,
+        "CIFAR_SINGLE": 1,
     }
+    assert views.SMALL_MULTI_CROP.sizes(32) == (32, 32, *[16] * 6)
     assert views.MULTI_CROP.sizes(224) == (224, 224, *[96] * 8)
     assert views.MULTI_CROP.sizes(32) == (32, 32, *[16] * 8)
     assert views.PAIR.sizes(30) == (30, 30)

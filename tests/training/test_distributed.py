@@ -47,7 +47,7 @@ def make(name: str, encoder: str) -> Method:
 
 
 def whole_batch(method: Method) -> Batch:
-    batch = random_batch(images=12, views=method.views.num_views)
+    batch = random_batch(images=8, views=method.views.num_views)
     return Batch(tuple(view.double() for view in batch.views), batch.index)
 
 
@@ -58,7 +58,7 @@ def gradients(model: nn.Module, method: Method, batch: Batch) -> dict[str, Tenso
 
 
 def _save_gradients_and_buffers(folder: Path) -> None:
-    half = slice(6 * rank(), 6 * rank() + 6)
+    half = slice(4 * rank(), 4 * rank() + 4)
     for name, encoder in CASES:
         method = make(name, encoder)
         whole = whole_batch(method)
