@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 import stillhouse.methods
+from stillhouse.data.views import View, ViewPlan
+from stillhouse.errors import SettingsError
 from stillhouse.methods.method import Method
 from stillhouse.methods.table import METHODS, find_method
 from stillhouse.training.optimizers import decay_groups
@@ -129,3 +131,15 @@ def test_what_follows_from_the_encoder_is_written_out_once(name: str, make_metho
     config: Any = method.config
     assert config.fit(method.encoder) == config
     assert method.views.views
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_number_of_views_that_a_method_cannot_use_is_told(name: str, make_method: MakeMethod) -> None:
+    for count in (1, 2, 3, 5):
+        try:
+            method = make_method(name, views=ViewPlan(views=(View(count=count),)))
+        except SettingsError as error:
+            assert str(error).startswith("method.views: ")  # noqa: PT017 (either is right, and both are checked)
+            continue
+        terms = method(random_batch(views=count), 0.5)
+        assert all(term.isfinite() for term in terms.values())

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from stillhouse.errors import SettingsError
+
 Interpolation = Literal["bicubic", "bilinear"]
 Probability = Annotated[float, Ge(0), Le(1)]
 Share = Annotated[float, Gt(0), Le(1)]
@@ -94,6 +96,20 @@ class ViewPlan:
     def or_else(self, plan: "ViewPlan") -> "ViewPlan":
         """This plan, or the other one where this one names no view."""
         return self if self.views else plan
+
+    def of(self, *counts: int) -> "ViewPlan":
+        """This plan, if it has as many views as a method can use.
+
+        Raises:
+            SettingsError: it has another number of views.
+        """
+        if self.num_views not in counts:
+            told = " or ".join(map(str, counts))
+            raise SettingsError(
+                f"method.views: {self.num_views} views of each image, and this method uses {told}; "
+                "change their count, or leave them out"
+            )
+        return self
 
     @property
     def num_views(self) -> int:

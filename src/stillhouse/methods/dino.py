@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stillhouse.data.stream import Batch
 from stillhouse.data.views import FOLLOW_IMAGES, ViewPlan, multi_crop_for
+from stillhouse.errors import SettingsError
 from stillhouse.losses.prototypes import self_distillation
 from stillhouse.methods.method import Method
 from stillhouse.networks.center import Center
@@ -64,6 +65,8 @@ class DINO(Method):
         self.config = config = config.fit(encoder)
         self.views = config.views
         sizes = config.views.sizes(encoder.image_size)
+        if len(sizes) < 2:
+            raise SettingsError("method.views: one view of each image, and DINO compares views; name two or more")
         self.num_large = next((i for i, size in enumerate(sizes) if size != sizes[0]), len(sizes))
         head = PrototypeHead(
             [encoder.dim, config.hidden_dim, config.hidden_dim, config.bottleneck_dim],

@@ -38,7 +38,7 @@ class DisCoConfig:
 
     def fit(self, encoder: Encoder) -> "DisCoConfig":
         """The same settings with what follows from the encoder written out."""
-        return replace(self, views=self.views.or_else(pair_for(encoder.image_size)))
+        return replace(self, views=self.views.or_else(pair_for(encoder.image_size)).of(2))
 
 
 class DisCo(Method):

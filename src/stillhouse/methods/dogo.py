@@ -54,7 +54,7 @@ class DoGoConfig:
 
     def fit(self, encoder: Encoder) -> "DoGoConfig":
         """The same settings with what follows from the encoder written out."""
-        return replace(self, views=self.views.or_else(four_for(encoder.image_size)))
+        return replace(self, views=self.views.or_else(four_for(encoder.image_size)).of(2, 4))
 
 
 @dataclass(frozen=True)

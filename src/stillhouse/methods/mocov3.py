@@ -47,7 +47,7 @@ class MoCoV3Config:
             projector_layers=self.projector_layers or (2 if convolutional else 3),
             hidden_dim=self.hidden_dim or head_width(encoder.dim),
             predictor_norm=norm,
-            views=self.views.or_else(asymmetric_pair_for(encoder.image_size)),
+            views=self.views.or_else(asymmetric_pair_for(encoder.image_size)).of(2),
         )
 
 

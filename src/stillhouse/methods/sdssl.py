@@ -239,7 +239,7 @@ def _fitting(config: _Config, encoder: Encoder) -> dict[str, Any]:
     return {
         "hidden_dim": hidden,
         "intermediate_hidden_dim": config.intermediate_hidden_dim or max(1, hidden // 2),
-        "views": config.views.or_else(asymmetric_pair_for(encoder.image_size)),
+        "views": config.views.or_else(asymmetric_pair_for(encoder.image_size)).of(2),
     }
 
 

@@ -34,7 +34,7 @@ class SimCLRConfig:
     def fit(self, encoder: Encoder) -> "SimCLRConfig":
         """The same settings with what follows from the encoder written out."""
         hidden_dim = self.hidden_dim or head_width(encoder.dim)
-        return replace(self, hidden_dim=hidden_dim, views=self.views.or_else(pair_for(encoder.image_size)))
+        return replace(self, hidden_dim=hidden_dim, views=self.views.or_else(pair_for(encoder.image_size)).of(2))
 
 
 class SimCLR(Method):
