@@ -1,0 +1,49 @@
+"""Losses that compare class scores.
+
+Letters: B images, C classes.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of softened class scores; the teacher's entropy when both agree.
+
+    Scaling scores and temperature together changes nothing. Carries no factor of the squared temperature.
+
+    Args:
+        student: scores `[B, C]`.
+        teacher: scores `[B, C]`; no gradient flows into them.
+        temperature: divides both; above 0.
+
+    Returns:
+        Mean over the B images, in nats.
+
+    Source: Chen et al. 2020 (SimCLRv2), equation 2.
+    """
+    dtype = torch.promote_types(student.dtype, torch.float32)
+    target = (teacher.detach().to(dtype) / temperature).softmax(1)
+    return F.cross_entropy(student.to(dtype) / temperature, target)
+
+
+def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL divergence of softened class scores, times the squared temperature; 0 when both agree.
+
+    The factor keeps the size of the gradient whatever the temperature.
+
+    Args:
+        student: scores `[B, C]`.
+        teacher: scores `[B, C]`; no gradient flows into them.
+        temperature: divides both; above 0.
+
+    Returns:
+        Mean over the B images, in nats times the squared temperature.
+
+    Source: Hinton, Vinyals, Dean 2015.
+    """
+    dtype = torch.promote_types(student.dtype, torch.float32)
+    seen = (student.to(dtype) / temperature).log_softmax(1)
+    wanted = (teacher.detach().to(dtype) / temperature).log_softmax(1)
+    return temperature**2 * F.kl_div(seen, wanted, reduction="batchmean", log_target=True)
