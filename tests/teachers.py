@@ -20,7 +20,7 @@ def settings_for(method: str, folder: Path) -> dict[str, Any]:
     """What a tiny run of this method needs beside what every run needs; a teacher is saved where there is one."""
     entry = METHODS[method]
     known = {field.name for field in fields(entry.config)}
-    small = {"queue_size": 40, "num_prototypes": 24}
+    small = {"queue_size": 40, "num_prototypes": 24, "num_negatives": 32}
     settings: dict[str, Any] = {f"method.{name}": small[name] for name in small if name in known}
     if entry.companion == "teacher":
         settings["teacher.source"] = str(save_teacher(folder / "teacher"))

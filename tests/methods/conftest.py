@@ -35,7 +35,14 @@ def build_method(name: str, encoder: str = "vit_nano", seed: int = 0, **settings
     """A method by name on a small encoder, with narrow heads."""
     entry = find_method(name)
     network = build_encoder(EncoderConfig(name=encoder, image_size=16, patch_size=4 * encoder.startswith("vit")), seed)
-    narrow = {"hidden_dim": 32, "output_dim": 16, "queue_size": 20, "num_prototypes": 24}
+    narrow = {
+        "hidden_dim": 32,
+        "output_dim": 16,
+        "queue_size": 20,
+        "num_prototypes": 24,
+        "num_images": 64,
+        "num_negatives": 16,
+    }
     known = {field.name for field in fields(entry.config)}
     config = replace(entry.config(**{key: narrow[key] for key in narrow if key in known}), **settings)
     with torch.random.fork_rng():

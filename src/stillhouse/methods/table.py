@@ -8,6 +8,7 @@ from typing import Literal
 from stillhouse.errors import SettingsError
 from stillhouse.methods.byol import BYOL, BYOLConfig
 from stillhouse.methods.compress import CompRess, CompRessConfig
+from stillhouse.methods.crd import CRD, CRDConfig
 from stillhouse.methods.dino import DINO, DINOConfig
 from stillhouse.methods.disco import DisCo, DisCoConfig
 from stillhouse.methods.dogo import DoGo, DoGoConfig
@@ -66,6 +67,7 @@ METHODS = {
         "Abbasi Koohpayegani et al. 2020, arXiv:2010.14713",
         "teacher",
     ),
+    "crd": Entry(CRD, CRDConfig, "find a teacher's vector among many", "Tian et al. 2020, arXiv:1910.10699", "teacher"),
     "dogo": Entry(DoGo, DoGoConfig, "two peers learn from each other", "Bhat et al. 2021, arXiv:2104.09866", "peer"),
     "disco": Entry(
         DisCo, DisCoConfig, "MoCo v2 and a teacher's vectors", "Gao et al. 2022, arXiv:2104.09124", "teacher"

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -48,7 +49,7 @@ def prepare(recipe: Recipe) -> Prepared:
     seed = recipe.training.seed
     encoder = build_encoder(encoder_config, seed)
     entry = find_method(recipe.method_name)
-    method_config = recipe.method.fit(encoder)
+    method_config = _fit_method(recipe.method, len(store)).fit(encoder)
     torch.manual_seed(seed)
     method = entry.method(method_config, encoder, *companions)
     _check_sizes(method, encoder_config)
@@ -74,6 +75,18 @@ def _open_companions(recipe: Recipe, image_size: int) -> tuple[Recipe, list[Enco
         config = recipe.peer.fit(recipe.encoder.image_size or image_size)
         return replace(recipe, peer=config), [build_encoder(config, recipe.training.seed + 1)]
     return recipe, []
+
+
+def _fit_method(config: Any, num_images: int) -> Any:
+    """The method's settings with the number of images written out, where it keeps something for each.
+
+    Raises:
+        SettingsError: the recipe names another number.
+    """
+    named = getattr(config, "num_images", num_images)
+    if named not in (0, num_images):
+        raise SettingsError(f"method.num_images: {named}, but there are {num_images} images; leave it out")
+    return replace(config, num_images=num_images) if hasattr(config, "num_images") else config
 
 
 def _check_sizes(method: Method, config: EncoderConfig) -> None:
