@@ -75,8 +75,8 @@ class CRD(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         (view,) = batch.views
-        own = F.normalize(self.student(view).float(), dim=1)
-        wanted = F.normalize(self.teacher_projector(self.teacher(view)).float(), dim=1)
+        own = _unit(self.student(view))
+        wanted = _unit(self.teacher_projector(self.teacher(view)))
         index = self._candidates(batch.index.to(view.device))
         temperature = self.config.temperature
         scores = [
@@ -111,3 +111,7 @@ class CRD(Method):
         if not self.normalizers.any():
             means = torch.stack([each.mean() for each in scores]).to(self.normalizers.dtype)
             self.normalizers.copy_(sum_over_processes(means) / world_size() * self.config.num_images)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=1)
