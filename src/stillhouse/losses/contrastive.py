@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from stillhouse.losses.directions import unit
+
 CHUNK_SIZE = 128
 """Rows of logits that a CPU works on at once: a strip should stay in its cache."""
 
@@ -32,7 +34,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
 
     Source: Chen et al. 2020, equation 1.
     """
-    rows = _unit(torch.cat([first, second]))
+    rows = unit(torch.cat([first, second]))
     own = torch.arange(len(rows), device=rows.device)
     return contrastive_cross_entropy(rows, rows, own.roll(len(first)), temperature, excluded=own)
 
@@ -52,7 +54,7 @@ def info_nce(query: Tensor, key: Tensor, temperature: float, *, start: int = 0) 
     Source: van den Oord et al. 2018, equation 4; He et al. 2020, equation 1.
     """
     positive = torch.arange(start, start + len(query), device=query.device)
-    return contrastive_cross_entropy(_unit(query), _unit(key), positive, temperature)
+    return contrastive_cross_entropy(unit(query), unit(key), positive, temperature)
 
 
 def queue_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -71,7 +73,7 @@ def queue_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> 
 
     Source: He et al. 2020 (MoCo), equation 1.
     """
-    query, key = _unit(query), _unit(key.detach())
+    query, key = unit(query), unit(key.detach())
     with torch.autocast(query.device.type, enabled=False):
         others = query @ queue.detach().to(query.dtype).T
         logits = torch.cat([(query * key).sum(1, keepdim=True), others], dim=1) / temperature
@@ -98,7 +100,7 @@ def cross_view_nce(query: Tensor, key: Tensor, temperature: float, *, start: int
     image = torch.arange(start, start + len(query) // 2, device=query.device)
     first, second = image, image + len(key) // 2
     own, other = torch.cat([first, second]), torch.cat([second, first])
-    return contrastive_cross_entropy(_unit(query), _unit(key), other, temperature, excluded=own)
+    return contrastive_cross_entropy(unit(query), unit(key), other, temperature, excluded=own)
 
 
 def contrastive_cross_entropy(
@@ -172,7 +174,3 @@ def _strips(rows: Tensor) -> Iterator[slice]:
     size = CHUNK_SIZE if rows.device.type == "cpu" else 16 * CHUNK_SIZE
     for start in range(0, len(rows), size):
         yield slice(start, min(start + size, len(rows)))
-
-
-def _unit(rows: Tensor) -> Tensor:
-    return F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=-1)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stillhouse.losses.directions import unit
+
 
 def seed_cross_entropy(
     student: Tensor, teacher: Tensor, queue: Tensor, student_temperature: float, teacher_temperature: float
@@ -30,7 +32,7 @@ def seed_cross_entropy(
 
     Source: Fang et al. 2021 (SEED), equations 3 and 4.
     """
-    student, teacher, queue = _unit(student), _unit(teacher.detach()), queue.detach()
+    student, teacher, queue = unit(student), unit(teacher.detach()), queue.detach()
     with torch.autocast(student.device.type, enabled=False):
         seen = torch.cat([(student * teacher).sum(1, keepdim=True), student @ queue.to(student.dtype).T], dim=1)
         wanted = torch.cat([(teacher * teacher).sum(1, keepdim=True), teacher @ queue.to(teacher.dtype).T], dim=1)
@@ -57,7 +59,7 @@ def similarity_divergence(
 
     Source: Abbasi Koohpayegani et al. 2020 (CompRess), equation 3.
     """
-    student, teacher = _unit(student), _unit(teacher.detach())
+    student, teacher = unit(student), unit(teacher.detach())
     with torch.autocast(student.device.type, enabled=False):
         seen = student @ student_queue.detach().to(student.dtype).T / temperature
         wanted = teacher @ teacher_queue.detach().to(teacher.dtype).T / temperature
@@ -84,13 +86,9 @@ def cross_view_divergence(
 
     Source: Bhat et al. 2021 (DoGo), equations 3 to 5.
     """
-    student, others = _unit(student_first), _unit(student_second)
-    target, references = _unit(target_first.detach()), _unit(target_second.detach())
+    student, others = unit(student_first), unit(student_second)
+    target, references = unit(target_first.detach()), unit(target_second.detach())
     with torch.autocast(student.device.type, enabled=False):
         seen = (student @ others.T / temperature).log_softmax(1)
         wanted = (target @ references.T / temperature).log_softmax(1)
         return F.kl_div(seen, wanted, reduction="batchmean", log_target=True)
-
-
-def _unit(rows: Tensor) -> Tensor:
-    return F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=1)

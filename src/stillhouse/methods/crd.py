@@ -9,12 +9,12 @@ from typing import Annotated
 import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from stillhouse.data.stream import Batch
 from stillhouse.data.views import FOLLOW_IMAGES, ViewPlan, single_for
 from stillhouse.distributed import position, sum_over_processes, world_size
 from stillhouse.errors import SettingsError
+from stillhouse.losses.directions import unit
 from stillhouse.losses.noise_contrastive import noise_contrastive, partner_scores
 from stillhouse.methods.method import Method
 from stillhouse.networks.encoder import Encoder
@@ -75,8 +75,8 @@ class CRD(Method):
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         (view,) = batch.views
-        own = _unit(self.student(view))
-        wanted = _unit(self.teacher_projector(self.teacher(view)))
+        own = unit(self.student(view))
+        wanted = unit(self.teacher_projector(self.teacher(view)))
         index = self._candidates(batch.index.to(view.device))
         temperature = self.config.temperature
         scores = [
@@ -111,7 +111,3 @@ class CRD(Method):
         if not self.normalizers.any():
             means = torch.stack([each.mean() for each in scores]).to(self.normalizers.dtype)
             self.normalizers.copy_(sum_over_processes(means) / world_size() * self.config.num_images)
-
-
-def _unit(rows: Tensor) -> Tensor:
-    return F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=1)
