@@ -39,11 +39,13 @@ def test_equal_scores(negatives: int, expected: float) -> None:
 
 
 def test_a_random_start_lies_where_it_should() -> None:
-    bank = MemoryBank(5_000, 128, 0.5)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        bank = MemoryBank(5_000, 128, 0.5)
     assert bank.rows.square().sum(1).mean().item() == pytest.approx(1.0, abs=0.01)
     generator = torch.Generator().manual_seed(0)
-    index = torch.randint(5_000, (4, 4097), generator=generator)
-    scores = partner_scores(unit(4, 128), bank.rows, index, 0.07)
+    index = torch.randint(5_000, (128, 4097), generator=generator)
+    scores = partner_scores(unit(128, 128), bank.rows, index, 0.07)
     normalizer = scores.mean() * 50_000
     assert normalizer.item() == pytest.approx(50_000 * math.exp(1 / (2 * 128 * 0.07**2)), rel=0.15)
     assert noise_contrastive(scores, normalizer, 50_000).item() == pytest.approx(10.0, abs=0.6)
