@@ -47,7 +47,7 @@ Settings = Annotated[list[str], typer.Option("--set", help="Any setting, as a.b=
 
 @app.command()
 def demo(out: Out = Path("runs/demo")) -> None:
-    """Built-in images, no download: train, evaluate, report, in under three minutes."""
+    """Built-in images, no download: train, evaluate, report, in a few minutes."""
     from stillhouse.cli.demo import run_demo
 
     run_demo(out)
