@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from stillhouse.data.labels import Labels
 from stillhouse.data.stream import Batch
 from stillhouse.methods.method import Method
 from stillhouse.methods.table import find_method
@@ -31,6 +32,12 @@ def companions(kind: str) -> list[Encoder | FrozenTeacher]:
     return [FrozenTeacher(other) if kind == "teacher" else other]
 
 
+def known_labels(name: str) -> list[Labels]:
+    """Labels of 64 images in three classes, every fourth unknown, for a method that learns from them."""
+    numbers = torch.arange(64) % 4
+    return [Labels(numbers.where(numbers < 3, -1), ("a", "b", "c"))] if find_method(name).learns_from_labels else []
+
+
 def build_method(name: str, encoder: str = "vit_nano", seed: int = 0, **settings: Any) -> Method:
     """A method by name on a small encoder, with narrow heads."""
     entry = find_method(name)
@@ -47,7 +54,7 @@ def build_method(name: str, encoder: str = "vit_nano", seed: int = 0, **settings
     config = replace(entry.config(**{key: narrow[key] for key in narrow if key in known}), **settings)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return entry.method(config, network, *companions(entry.companion))
+        return entry.method(config, network, *companions(entry.companion), *known_labels(name))
 
 
 @pytest.fixture

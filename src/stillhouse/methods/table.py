@@ -38,6 +38,8 @@ class Entry:
     source: str
     companion: Literal["", "teacher", "peer"] = ""
     """What it needs beside the encoder: a `FrozenTeacher`, or a second encoder that learns as well."""
+    learns_from_labels: bool = False
+    """Whether it is made with the images' `Labels`, last of all; every other method never sees them."""
 
 
 METHODS = {

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from stillhouse.data.labels import Labels
 from stillhouse.data.sources import open_source
 from stillhouse.data.store import DataConfig, ImageStore, fit_sizes, open_store
 from stillhouse.distributed import barrier, is_main, world_size
@@ -51,7 +52,8 @@ def prepare(recipe: Recipe) -> Prepared:
     entry = find_method(recipe.method_name)
     method_config = _fit_method(recipe.method, len(store)).fit(encoder)
     torch.manual_seed(seed)
-    method = entry.method(method_config, encoder, *companions)
+    known = [_find_labels(recipe, store)] if entry.learns_from_labels else []
+    method = entry.method(method_config, encoder, *companions, *known)
     _check_sizes(method, encoder_config)
     device = choose_device(recipe.training.device)
     wanted = recipe.training
@@ -87,6 +89,24 @@ def _fit_method(config: Any, num_images: int) -> Any:
     if named not in (0, num_images):
         raise SettingsError(f"method.num_images: {named}, but there are {num_images} images; leave it out")
     return replace(config, num_images=num_images) if hasattr(config, "num_images") else config
+
+
+def _find_labels(recipe: Recipe, store: ImageStore) -> Labels:
+    """The images' labels, their classes numbered without gaps.
+
+    Raises:
+        SettingsError: there are fewer than two classes to learn.
+    """
+    known = store.labels.cpu()
+    present = torch.unique(known[known >= 0])
+    if len(present) < 2:
+        raise SettingsError(
+            f"method.name: {recipe.method_name} learns from labels, and {recipe.data.uri} has {len(present)} classes; "
+            "name images with labels of two classes or more, and leave data.labels on"
+        )
+    numbered = torch.where(known >= 0, torch.searchsorted(present, known), -1)
+    names = tuple(store.classes[label] if store.classes else str(label) for label in present.tolist())
+    return Labels(numbered, names)
 
 
 def _check_sizes(method: Method, config: EncoderConfig) -> None:
