@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from stillhouse.networks.build import EncoderConfig, build_encoder
-from stillhouse.networks.vit import VIT_SHAPES, VisionTransformer, sincos_positions
+from stillhouse.networks.vit import VIT_SHAPES, VisionTransformer, attend, sincos_positions
 
 
 def vit(name: str = "vit_nano", image_size: int = 32) -> VisionTransformer:
@@ -95,3 +96,19 @@ def test_same_seed_same_weights_and_the_random_state_is_left_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
     for mine, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 0.0), (torch.float32, 0.0), (torch.bfloat16, 2e-2)])
+def test_attention_is_that_of_the_fused_kernel_in_value_and_gradient(dtype: torch.dtype, within: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(3, 2, 4, 9, 8, dtype=torch.float64, generator=generator)
+    own, exact = rows.to(dtype).requires_grad_(), rows.to(dtype if not within else torch.float64).requires_grad_()
+    mine, wanted = attend(*own), F.scaled_dot_product_attention(*exact)
+    assert mine.dtype == dtype
+    weights = torch.randn(2, 4, 9, 8, dtype=torch.float64, generator=generator)
+    (mine * weights.to(dtype)).sum().backward()
+    (wanted * weights.to(wanted.dtype)).sum().backward()
+    assert own.grad is not None
+    assert exact.grad is not None
+    torch.testing.assert_close(mine.to(exact.dtype), wanted, atol=within, rtol=within)
+    torch.testing.assert_close(own.grad.to(exact.dtype), exact.grad, atol=5 * within, rtol=within)

@@ -22,15 +22,21 @@ def encoder(name: str, image_size: int = 32) -> nn.Module:
         ("resnet10", "bf16"),
         ("vit_tiny", "bf16"),
         ("vit_micro", "bf16"),
-        ("vit_nano", "fp32"),
+        ("vit_nano", "bf16"),
         ("timm:mobilenetv3_small_100", "fp32"),
     ],
 )
-def test_on_a_cpu_that_multiplies_bfloat16_width_and_depthwise_convolutions_decide(
+def test_on_a_cpu_that_multiplies_bfloat16_depthwise_convolutions_decide(
     name: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "has_native_bf16", lambda: True)
     assert choose_precision(encoder(name), CPU) == expected
+
+
+def test_a_very_narrow_network_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_native_bf16", lambda: True)
+    assert choose_precision(nn.Linear(16, 3), CPU) == "fp32"
+    assert choose_precision(nn.Linear(64, 64), CPU) == "bf16"
 
 
 def test_a_cpu_without_native_bfloat16_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:

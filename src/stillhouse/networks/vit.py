@@ -121,8 +121,19 @@ class _Block(nn.Module):
 
     def _attention(self, rows: Tensor) -> Tensor:
         query, key, value = self.qkv(rows).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.projection(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.projection(attend(query, key, value).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention, `[..., T, D]` of three such.
+
+    On a CPU in bfloat16 it is two plain products and a softmax, since torch's fused kernel is several times slower
+    there on sequences as short as those of small images (`benchmarks/attention.py`); elsewhere it is the fused kernel.
+    """
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        scores = query @ key.mT * query.shape[-1] ** -0.5
+        return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
+    return F.scaled_dot_product_attention(query, key, value)
 
 
 def sincos_positions(height: int, width: int, dim: int) -> Tensor:

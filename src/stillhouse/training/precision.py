@@ -14,7 +14,7 @@ from torch import nn
 Precision = Literal["auto", "fp32", "bf16"]
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 
-NARROW = 96
+NARROW = 32
 """Below this width a CPU multiplies float32 matrices faster than it converts to bfloat16 and back."""
 
 
