@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from stillhouse.data.labels import Labels
 from stillhouse.data.stream import Batch
@@ -18,9 +19,13 @@ from stillhouse.networks.teacher import FrozenTeacher
 MakeMethod = Callable[..., Method]
 
 
-def random_batch(images: int = 8, size: int = 16, seed: int = 0, views: int = 2) -> Batch:
+def random_batch(
+    images: int = 8, size: int = 16, seed: int = 0, views: int = 2, like: nn.Module | None = None
+) -> Batch:
+    """Noise in the dtype of the weights of `like`, else in float32."""
     generator = torch.Generator().manual_seed(seed)
-    made = tuple(torch.rand(images, 3, size, size, generator=generator) for _ in range(views))
+    dtype = next(like.parameters()).dtype if like else torch.float32
+    made = tuple(torch.rand(images, 3, size, size, generator=generator).to(dtype) for _ in range(views))
     return Batch(made, torch.arange(images))
 
 

@@ -35,7 +35,7 @@ def learn(method: Method, steps: int, optimizer: torch.optim.Optimizer | None = 
     optimizer = optimizer or torch.optim.AdamW(decay_groups(method, 0.1), lr=1e-3)
     losses = []
     for step in range(start, start + steps):
-        loss = total(method(random_batch(seed=step, views=views_of(method)), step / 10))
+        loss = total(method(random_batch(seed=step, views=views_of(method), like=method), step / 10))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -14,7 +14,7 @@ class Queue(nn.Module):
     """A ring of unit vectors; the oldest make room for the newest. Starts with random directions.
 
     Rows that a batch adds are not to be seen before the step is over: `add` in the forward pass, `advance` after the
-    step. Kept in float32 whatever comes in. Several processes hold the same rows.
+    step. Kept in float32, whatever comes in, unless the module is moved to another dtype. Several processes hold the same rows.
 
     Args:
         size: K, rows kept.
@@ -43,7 +43,7 @@ class Queue(nn.Module):
         """Write the added rows of every process over the oldest, normalized; of more than K only the last K stay."""
         if not self._added:
             return
-        rows = F.normalize(gather_detached(torch.cat(self._added).float()), dim=1)
+        rows = F.normalize(gather_detached(torch.cat(self._added).to(self.rows.dtype)), dim=1)
         self._added.clear()
         size = len(self.rows)
         places = (self.position + torch.arange(len(rows), device=rows.device)) % size

@@ -132,7 +132,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
         scores = query @ key.mT * query.shape[-1] ** -0.5
-        return scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
+        shares: Tensor = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+        return shares @ value
     return F.scaled_dot_product_attention(query, key, value)
 
 
