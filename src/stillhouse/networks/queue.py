@@ -14,7 +14,8 @@ class Queue(nn.Module):
     """A ring of unit vectors; the oldest make room for the newest. Starts with random directions.
 
     Rows that a batch adds are not to be seen before the step is over: `add` in the forward pass, `advance` after the
-    step. Kept in float32, whatever comes in, unless the module is moved to another dtype. Several processes hold the same rows.
+    step. Kept in float32 whatever comes in, unless the module is moved to another dtype. Several processes hold the
+    same rows.
 
     Args:
         size: K, rows kept.
