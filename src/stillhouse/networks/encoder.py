@@ -1,9 +1,10 @@
 """The promise of an encoder: images in, one vector per image and per depth out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,11 @@ class Normalize(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalize `[B, 3, H, W]` images in [0, 1]."""
         return (images - self.mean) / self.std
+
+
+def joined_by_size(views: Iterable[Tensor]) -> list[Tensor]:
+    """Views `[B, 3, s, s]` in batches that can pass a network at once: neighbours of one size, one below the other."""
+    return [torch.cat(list(same)) for _, same in groupby(views, lambda view: view.shape)]
 
 
 @contextmanager
