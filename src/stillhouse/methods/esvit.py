@@ -21,7 +21,7 @@ from stillhouse.losses.prototypes import self_distillation
 from stillhouse.losses.regions import Regions, region_matching
 from stillhouse.methods.method import Method
 from stillhouse.networks.center import Center
-from stillhouse.networks.encoder import Encoder, device_of, joined_by_size, undisturbed
+from stillhouse.networks.encoder import Encoder, joined_by_size, num_regions
 from stillhouse.networks.heads import PrototypeHead, head_width
 from stillhouse.networks.teacher import MomentumTeacher
 from stillhouse.schedules import cosine, rise
@@ -76,7 +76,11 @@ class EsViT(Method):
         self.config = config = config.fit(encoder)
         self.views = config.views
         self.num_large = config.views.num_large(encoder.image_size)
-        _check_regions(encoder)
+        if num_regions(encoder) < 2:
+            raise SettingsError(
+                f"encoder.image_size: at {encoder.image_size} px this encoder's last map has one region, and EsViT "
+                "matches regions; give larger images, smaller patches or a finer stem"
+            )
         self.student = _TwoHeads(encoder, _head(config, encoder.dim), _head(config, encoder.dim))
         self.teacher = MomentumTeacher(self.student)
         self.center = Center(config.num_prototypes, config.center_momentum)
@@ -151,14 +155,3 @@ class _TwoHeads(nn.Module):
 def _head(config: EsViTConfig, dim: int) -> PrototypeHead:
     widths = [dim, config.hidden_dim, config.hidden_dim, config.bottleneck_dim]
     return PrototypeHead(widths, config.num_prototypes, learn_norm=config.learn_prototype_norm)
-
-
-def _check_regions(encoder: Encoder) -> None:
-    size = encoder.image_size
-    with undisturbed(encoder):
-        regions = encoder.features(torch.zeros(1, 3, size, size, device=device_of(encoder))).tokens.shape[1]
-    if regions < 2:
-        raise SettingsError(
-            f"encoder.image_size: at {size} px this encoder's last map has one region, and EsViT matches regions; "
-            "give larger images, smaller patches or a finer stem"
-        )

@@ -79,6 +79,13 @@ def undisturbed(encoder: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def num_regions(encoder: Encoder) -> int:
+    """Region vectors that it yields for an image of its own size."""
+    with undisturbed(encoder):
+        blank = torch.zeros(1, 3, encoder.image_size, encoder.image_size, device=device_of(encoder))
+        return encoder.features(blank).tokens.shape[1]
+
+
 def device_of(encoder: nn.Module) -> torch.device:
     """Where the weights lie; the CPU for an encoder without any."""
     for tensor in (*encoder.parameters(), *encoder.buffers()):
