@@ -26,13 +26,14 @@ class Patches(Encoder):
         self.image_size, self.dim, self.block_dims = image_size, 16, (16,)
 
     def features(self, images: Tensor) -> Features:
-        patches = F.unfold(images[:, :1], 4, stride=4).mT.sort(dim=2).values
-        regions = patches - patches.mean(dim=2, keepdim=True)
+        patches: Tensor = F.unfold(images[:, :1], 4, stride=4).mT.sort(dim=2).values
+        regions = patches - patches.mean(2, keepdim=True)
         return Features(regions.mean(1), regions, (regions.mean(1),))
 
 
 def mirrored(regions: Tensor, side: int) -> Tensor:
-    return regions.unflatten(1, (side, side)).flip(2).flatten(1, 2)
+    mirror: Tensor = regions.unflatten(1, (side, side)).flip(2).flatten(1, 2)
+    return mirror
 
 
 def rows(images: int, side: int, dim: int = 32) -> Tensor:

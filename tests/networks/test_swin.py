@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillhouse.networks.build import EncoderConfig, build_encoder
-from stillhouse.networks.swin import SWIN_SHAPES, SwinShape, SwinTransformer
+from stillhouse.networks.swin import SwinShape, SwinTransformer, _pass
 from stillhouse.networks.teacher import MomentumTeacher
 
 
@@ -28,9 +28,10 @@ def test_the_published_shape_has_the_published_number_of_weights() -> None:
     assert sum(encoder.block_dims[-4:]) == 2304
     with torch.no_grad():
         assert encoder.features(images(224, 1)).tokens.shape == (1, 49, 768)
+        assert encoder.features(images(96, 1)).tokens.shape == (1, 9, 768)
 
 
-@pytest.mark.parametrize(("size", "regions"), [(32, 16), (16, 4), (64, 64)])
+@pytest.mark.parametrize(("size", "regions"), [(32, 16), (16, 4), (64, 64), (24, 9)])
 def test_regions_of_large_and_small_views(size: int, regions: int) -> None:
     assert made("swin_micro", 32).features(images(size)).tokens.shape == (3, regions, 192)
 
@@ -40,10 +41,10 @@ def test_depths_are_means_of_maps_before_merging_and_only_the_last_stage_is_norm
     encoder = made()
     net, found = encoder.network, encoder.features(images(size))
     maps = net.patch_embed(encoder.normalize(images(size)))
-    first = net.layers[0].blocks[0](maps)
-    second = net.layers[0].blocks[1](first)
-    third = net.layers[1].blocks[0](net.layers[1].downsample(second))
-    fourth = net.layers[1].blocks[1](third)
+    first = _pass(net.layers[0].blocks[0], maps)
+    second = _pass(net.layers[0].blocks[1], first)
+    third = _pass(net.layers[1].blocks[0], net.layers[1].downsample(second))
+    fourth = _pass(net.layers[1].blocks[1], third)
     expected = [first.mean((1, 2)), second.mean((1, 2)), net.norm(third).mean((1, 2)), net.norm(fourth).mean((1, 2))]
     for one, other in zip(found.blocks, expected, strict=True):
         torch.testing.assert_close(one, other)
@@ -51,7 +52,7 @@ def test_depths_are_means_of_maps_before_merging_and_only_the_last_stage_is_norm
     torch.testing.assert_close(found.tokens.mean(1), found.pooled)
 
 
-@pytest.mark.parametrize("size", [16, 8])
+@pytest.mark.parametrize("size", [16, 8, 12])
 def test_an_image_is_seen_alike_whatever_is_beside_it(size: int) -> None:
     encoder, batch = made(), images(size)
     together = encoder.features(batch)
@@ -88,27 +89,33 @@ def attention_by_hand(block: Any, padded: Tensor, shift: int, valid: int) -> Ten
     return answer
 
 
-@pytest.mark.parametrize(("stage", "number", "side"), [(0, 0, 8), (0, 1, 8), (0, 1, 4), (1, 0, 4), (1, 1, 2)])
+@pytest.mark.parametrize(
+    ("stage", "number", "side"),
+    [(0, 0, 8), (0, 1, 8), (0, 1, 4), (0, 0, 6), (0, 1, 6), (0, 1, 3), (1, 0, 4), (1, 1, 2)],
+)
 @torch.no_grad()
 def test_windows_are_those_of_a_slow_loop(stage: int, number: int, side: int) -> None:
-    """Large and small views; a map that does not fill its window equals the map padded by hand."""
+    """Large and small views; a map that does not fill its windows is the map padded by hand."""
     block = made().network.layers[stage].blocks[number]
     nn.init.normal_(block.attn.relative_position_bias_table)
     nn.init.normal_(block.attn.qkv.bias)
-    maps = torch.randn(1, side, side, block.dim)
-    window = block.window_size[0]
-    missing = -side % window
-    shift = window // 2 if number % 2 and stage == 0 else 0
-    padded = F.pad(maps, (0, 0, 0, missing, 0, missing))
-    torch.testing.assert_close(block._attn(maps), attention_by_hand(block, padded, shift, side), atol=1e-5, rtol=1e-4)
+    block.mlp = nn.Identity()
+    maps = torch.randn(1, side, side, block.norm1.normalized_shape[0])
+    missing = -side % 4
+    padded = F.pad(block.norm1(maps), (0, 0, 0, missing, 0, missing))
+    middle = maps + attention_by_hand(block, padded, 2 if (stage, number) == (0, 1) else 0, side)
+    torch.testing.assert_close(_pass(block, maps), middle + block.norm2(middle), atol=1e-5, rtol=1e-4)
 
 
-def test_maps_that_windows_do_not_tile_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"maps of .* are not tiled by windows of 4"):
-        made()(images(24))
-    assert SWIN_SHAPES["swin_micro"].takes(16)
-    assert not SWIN_SHAPES["swin_micro"].takes(24)
-    assert all(shape.takes(shape.step) and shape.takes(3 * shape.step) for shape in SWIN_SHAPES.values())
+@pytest.mark.parametrize("size", [32, 16])
+@torch.no_grad()
+def test_where_windows_tile_every_map_it_is_timms_network(size: int) -> None:
+    encoder = made("swin_micro", 32)
+    for name, weight in encoder.network.named_parameters():
+        if "bias" in name:
+            nn.init.normal_(weight)
+    expected = encoder.network.forward_features(encoder.normalize(images(size))).flatten(1, 2)
+    torch.testing.assert_close(encoder.features(images(size)).tokens, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_a_momentum_teacher_drops_no_path_while_its_student_does() -> None:

@@ -9,7 +9,7 @@ from annotated_types import Gt, Interval, Len
 
 from stillhouse.errors import SettingsError
 from stillhouse.networks.encoder import Encoder
-from stillhouse.networks.swin import SWIN_SHAPES, SwinShape, SwinTransformer
+from stillhouse.networks.swin import SWIN_SHAPES, SwinTransformer
 from stillhouse.networks.vit import VIT_SHAPES, VisionTransformer
 
 RESIDUAL = ("resnet10", "resnet18", "resnet34", "resnet50")
@@ -44,7 +44,7 @@ class EncoderConfig:
             image_size: side in pixels that suits the images.
 
         Raises:
-            SettingsError: the name is unknown, or the patches do not tile the image, or windows the patches.
+            SettingsError: the name is unknown, or the patches do not tile the image.
         """
         check_name(self.name)
         size = self.image_size or image_size
@@ -67,18 +67,7 @@ class EncoderConfig:
                 f"encoder.patch_size: {patch} does not divide the image size {size}; "
                 f"set encoder.image_size={size // patch * patch or patch} or another patch size"
             )
-        if name in SWIN_SHAPES:
-            _check_windows(SWIN_SHAPES[name], size, patch)
         return replace(self, name=name, image_size=size, patch_size=patch, stem=stem)
-
-
-def _check_windows(shape: SwinShape, size: int, patch: int) -> None:
-    if not shape.takes(size // patch):
-        step = shape.step * patch
-        raise SettingsError(
-            f"encoder.image_size: at {size} px the maps are {shape.sides(size // patch)} patches of {patch} px a side, "
-            f"which windows of {shape.window} do not tile; set encoder.image_size={max(1, round(size / step)) * step}"
-        )
 
 
 def check_name(name: str) -> None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from stillhouse.networks.encoder import Encoder, Features, Normalize
 
@@ -23,22 +25,6 @@ class SwinShape:
     window: int = 4
     """Side in patches of the squares inside which patches attend to each other."""
 
-    @property
-    def step(self) -> int:
-        """Side in patches that windows tile at every stage; all its multiples are, too."""
-        return int(self.window * 2 ** (len(self.depths) - 1))
-
-    def sides(self, patches: int) -> list[int]:
-        """Side of the map at every stage, for images of `patches` patches a side; odd ones are filled up."""
-        sides = [patches]
-        while len(sides) < len(self.depths):
-            sides.append(-(-sides[-1] // 2))
-        return sides
-
-    def takes(self, patches: int) -> bool:
-        """Whether windows tile the map of every stage, or copies of the map tile the window."""
-        return all(side % self.window == 0 or self.window % side == 0 for side in self.sides(patches))
-
 
 SWIN_SHAPES = {
     "swin_nano": SwinShape(32, (2, 2), 2),
@@ -50,12 +36,12 @@ SWIN_SHAPES = {
 class SwinTransformer(Encoder):
     """Windowed attention with relative positions; regions are the patches of the last map, the image vector their mean.
 
-    Smaller views than `image_size` are taken with the same weights: where a map does not fill its window, it is padded
-    with zeros after the norm, which attention sees, as in the official code.
+    Views of any size that patches divide are taken with the same weights: where windows do not tile a map, it is padded
+    with zeros on the right and below, after the norm, and attention sees them, as in the official code.
 
     Args:
         shape: widths and depths.
-        image_size: side in pixels; in patches, one that the shape `takes`.
+        image_size: side in pixels; a stage whose map is then no larger than a window has one, which never shifts.
         patch_size: P.
         mean: colour mean to subtract.
         std: colour deviation to divide by.
@@ -87,28 +73,46 @@ class SwinTransformer(Encoder):
         self.dim = self.block_dims[-1]
 
     def features(self, images: Tensor) -> Features:
-        """Mean over the map after every block, through the final norm at the last stage.
-
-        Raises:
-            ValueError: windows do not tile the map of a stage.
-        """
-        self._check(images)
+        """Mean over the map after every block, through the final norm at the last stage."""
         net = self.network
         maps = net.patch_embed(self.normalize(images))
         vectors = []
         for stage in net.layers:
             maps = stage.downsample(maps)
             for block in stage.blocks:
-                maps = block(maps)
+                maps = _pass(block, maps)
                 vectors.append((net.norm(maps) if stage is net.layers[-1] else maps).mean(dim=(1, 2)))
-        tokens = net.norm(maps).flatten(1, 2)
-        return Features(vectors[-1], tokens, tuple(vectors))
+        return Features(vectors[-1], net.norm(maps).flatten(1, 2), tuple(vectors))
 
-    def _check(self, images: Tensor) -> None:
-        """Shifted windows that hang over the edge would let opposite edges see each other: timm pads after it rolls."""
-        for side in images.shape[2:]:
-            if side % self.patch_size or not self.shape.takes(side // self.patch_size):
-                raise ValueError(
-                    f"maps of {self.shape.sides(side // self.patch_size)} patches a side are not tiled by windows of "
-                    f"{self.shape.window}"
-                )
+
+def _pass(block: Any, maps: Tensor) -> Tensor:
+    """Maps `[B, H, W, D]` through a block of timm, padded before they are rolled.
+
+    timm pads afterwards, so that in a shifted block patches at opposite edges may see each other.
+    """
+    height, width = maps.shape[1:3]
+    window, shift = block.window_size[0], block.shift_size[0]
+    padded = F.pad(block.norm1(maps), (0, 0, 0, -width % window, 0, -height % window))
+    windows = _windows(padded.roll((-shift, -shift), (1, 2)), window)
+    mask = _torn_apart(padded, window, shift) if shift else None
+    seen = block.attn(windows.flatten(0, 2), mask=mask).view(windows.shape)
+    seen = seen.unflatten(3, (window, window)).transpose(2, 3).flatten(3, 4).flatten(1, 2).roll((shift, shift), (1, 2))
+    maps = maps + seen[:, :height, :width]
+    return maps + block.mlp(block.norm2(maps))  # type: ignore[no-any-return]
+
+
+def _windows(maps: Tensor, window: int) -> Tensor:
+    """Maps `[B, H, W, D]` cut into windows, `[B, H / window, W / window, window ** 2, D]`."""
+    rows = maps.unflatten(1, (-1, window)).unflatten(3, (-1, window))
+    return rows.transpose(2, 3).flatten(3, 4)  # type: ignore[no-any-return]
+
+
+def _torn_apart(maps: Tensor, window: int, shift: int) -> Tensor:
+    """What is added before the softmax: -inf between patches that are neighbours only since the map was rolled.
+
+    Returns:
+        `[windows, window ** 2, window ** 2]`.
+    """
+    row, column = (torch.arange(side, device=maps.device) < side - shift for side in maps.shape[1:3])
+    part = _windows((2 * row[:, None] + column)[None, :, :, None], window).flatten(0, 2)
+    return torch.where(part == part.mT, 0.0, -torch.inf)
