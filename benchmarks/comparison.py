@@ -71,15 +71,16 @@ def table(scores: Scores) -> list[str]:
     depths = max(len(values[0]) for values in scores.values())
     heads = ["method", *(f"depth {depth + 1}" for depth in range(depths))]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    return lines + [f"| {name} | {' | '.join(_cells(values))} |" for name, values in scores.items()]
+    percent = {
+        name: [[100 * score for score in depth] for depth in zip(*runs, strict=True)] for name, runs in scores.items()
+    }
+    return lines + [f"| {name} | {' | '.join(map(spread, depths))} |" for name, depths in percent.items()]
 
 
-def _cells(values: Sequence[list[float]]) -> list[str]:
-    cells = []
-    for depth in zip(*values, strict=True):
-        spread = statistics.stdev(depth) if len(depth) > 1 else float("nan")
-        cells.append(f"{100 * statistics.mean(depth):6.2f} ± {100 * spread:4.2f}")
-    return cells
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
+    return f"{statistics.mean(values):6.2f} ± {deviation:4.2f}"
 
 
 def _accuracies(recipe: str, settings: Settings, name: str, arguments: argparse.Namespace) -> list[float]:
@@ -92,7 +93,8 @@ def _accuracies(recipe: str, settings: Settings, name: str, arguments: argparse.
         else:
             train(recipe, arguments.data, run.folder, settings)
         quick = {"evaluation.linear": False, "evaluation.pixels": False, "evaluation.untrained": False}
-        evaluate_run(run.folder, arguments.test, settings=quick)
+        asked = {key: value for key, value in settings.items() if key.startswith("evaluation.")}
+        evaluate_run(run.folder, arguments.test, settings=quick | asked)
     results = json.loads(run.evaluation_file.read_text())["results"]
     return [result["accuracy"] for result in results if result["subject"] == "encoder"]
 

@@ -88,7 +88,12 @@ def test_from_images_to_a_report(tmp_path: Path, stillhouse: Stillhouse) -> None
     trained = stillhouse("train", "sdssl-simclr", "--data", "digits#train", "--out", "run", *TINY)
     assert "k-NN" in trained.stdout
     assert "loss" in trained.stdout
-    judged = stillhouse("evaluate", "run", "--data", "digits#test", "--set", "evaluation.alignment_images=32")
+    wanted = ("alignment_images=32", "correspondence_images=16", "last_blocks=2")
+    asked = [f"--set=evaluation.{setting}" for setting in wanted]
+    judged = stillhouse("evaluate", "run", "--data", "digits#test", *asked)
+    rows = [line.split()[0] for line in judged.stdout.splitlines() if line.strip()]
+    assert [row for row in rows if row in ("pixels", "1", "2", "last2")] == ["pixels", "1", "2", "last2"]
+    assert "note: regions of the encoder in changed copies: " in judged.stdout
     assert "untrained" in judged.stdout
     evaluation = json.loads((tmp_path / "run/evaluation.json").read_text())
     assert {(r["subject"], r["block"]) for r in evaluation["results"]} == {

@@ -46,6 +46,20 @@ def test_accuracy_is_that_of_the_parts(judged: Evaluation) -> None:
     assert result.interval == wilson(right, 30)
 
 
+def test_the_last_blocks_are_judged_joined() -> None:
+    train, test = make_store([0, 1, 2] * 20, seed=1), make_store([0, 1, 2] * 10, seed=2)
+    config = EvaluationConfig(k=5, alignment_images=0, linear_protocol="ridge", last_blocks=4)
+    found = evaluate(make_encoder(), train, test, config=config)
+    bank, queries = (torch.cat(extract(make_encoder(), store).blocks, dim=1) for store in (train, test))
+    answers = classify(queries, bank, train.labels, k=5, temperature=0.07)
+    (joined,) = found.of("encoder", "last2:knn(k=5,T=0.07)")
+    assert joined.accuracy == (answers == test.labels).double().mean().item()
+    assert joined.block == 2
+    assert len(found.of("encoder", "last2:linear(ridge)")) == 1
+    assert len(found.of("encoder", "knn")) == len(found.of("encoder", "linear")) == 2
+    assert not found.of("pixels", "last")
+
+
 def test_best_block_is_chosen_by_training_images(judged: Evaluation) -> None:
     best = judged.best("linear")
     assert best is not None

@@ -9,6 +9,8 @@ from stillhouse.networks.encoder import undisturbed
 
 SMALL = [
     ("vit_nano", 32),
+    ("swin_nano", 16),
+    ("swin_micro", 32),
     ("resnet10", 32),
     ("resnet18", 64),
     ("timm:test_vit", 160),
@@ -41,6 +43,16 @@ def test_a_hierarchical_transformer_of_timm() -> None:
     assert encoder.block_dims == (96, 192, 384, 768)
     assert features.tokens.shape == (1, 49, 768)
     torch.testing.assert_close(features.tokens.mean(1), features.pooled, atol=1e-5, rtol=1e-4)
+    assert encoder.features(torch.rand(1, 3, 96, 96)).tokens.shape == (1, 9, 768)
+    assert sum(weight.numel() for weight in encoder.parameters()) == 27_519_354
+
+
+@pytest.mark.parametrize("name", ["pvt_v2_b0", "davit_tiny", "mobilevit_xxs"])
+def test_other_multi_stage_networks_of_timm_take_smaller_views(name: str) -> None:
+    encoder = build_encoder(EncoderConfig(name=f"timm:{name}", image_size=64)).eval()
+    with torch.no_grad():
+        assert encoder.features(torch.rand(1, 3, 64, 64)).tokens.shape[1] == 4
+        assert encoder.features(torch.rand(1, 3, 32, 32)).tokens.shape[1] == 1
 
 
 def test_normalization_is_the_encoders_own() -> None:
@@ -78,6 +90,8 @@ def test_what_follows_from_the_images() -> None:
         (EncoderConfig(name="timm:resnet10tt", image_size=32), "timm knows no"),
         (EncoderConfig(name="vit_nano", image_size=32, patch_size=5), "does not divide"),
         (EncoderConfig(name="timm:test_vit", image_size=8), "does not run at 8 px"),
+        (EncoderConfig(name="swin_micro", image_size=33), "2 does not divide the image size 33; set .*=32"),
+        (EncoderConfig(name="swin_tiny", image_size=32), "did you mean swin_mini"),
     ],
 )
 def test_mistakes_are_told(config: EncoderConfig, hint: str) -> None:

@@ -57,3 +57,10 @@ def test_teacher_follows_by_the_closed_form_and_keeps_its_own_buffers() -> None:
         assert not now.requires_grad
     assert teacher.module[1].num_batches_tracked == 0
     assert not teacher(torch.randn(8, 4, dtype=torch.float64)).requires_grad
+
+
+def test_a_momentum_teacher_drops_nothing() -> None:
+    student = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
+    rows = torch.rand(8, 4)
+    assert torch.equal(MomentumTeacher(student).train()(rows), student[0](rows))
+    assert student[1].p == 0.5

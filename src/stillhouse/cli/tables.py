@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stillhouse.config import to_toml
-from stillhouse.evaluation.results import Evaluation
+from stillhouse.evaluation.results import Evaluation, Result
 from stillhouse.methods.table import METHODS
 from stillhouse.recipes.recipe import find_recipe, shipped_recipes
 
@@ -32,16 +32,17 @@ def show_recipe(name: str) -> None:
 
 
 def evaluation_table(evaluation: Evaluation) -> None:
-    """Print a row per block, a column per subject and protocol."""
+    """Print a row per block, and one for the last blocks joined; a column per subject and protocol."""
     results = evaluation.results
-    columns = sorted({(result.subject, result.protocol) for result in results}, key=_column_order)
+    placed = {(_row(result), result.subject, _plain(result)): f"{100 * result.accuracy:.2f}" for result in results}
+    columns = sorted({(result.subject, _plain(result)) for result in results}, key=_column_order)
     protocols = ", ".join(sorted({protocol for _, protocol in columns}))
     title = f"accuracy in %: {protocols}; {evaluation.test_images:,} images, {evaluation.train_images:,} learnt from"
     heads = [f"{subject}\n{protocol.partition('(')[0]}" for subject, protocol in columns]
     table = Table("block", *heads, box=None, title=title, title_justify="left")
-    for block in sorted({result.block for result in results}):
-        cells = {(r.subject, r.protocol): f"{100 * r.accuracy:.2f}" for r in results if r.block == block}
-        table.add_row("pixels" if block == 0 else str(block), *(cells.get(column, "") for column in columns))
+    for row in sorted({_row(result) for result in results}):
+        name = row[0] or ("pixels" if row[1] == 0 else str(row[1]))
+        table.add_row(name, *(placed.get((row, *column), "") for column in columns))
     if results:
         Console().print(table)
     for note in evaluation.notes:
@@ -50,3 +51,13 @@ def evaluation_table(evaluation: Evaluation) -> None:
 
 def _column_order(column: tuple[str, str]) -> tuple[int, str]:
     return ("encoder", "untrained", "pixels").index(column[0]), column[1]
+
+
+def _row(result: Result) -> tuple[str, int]:
+    """What was joined, if anything was, and the block."""
+    return result.protocol.rpartition(":")[0], result.block
+
+
+def _plain(result: Result) -> str:
+    """The protocol without what was joined."""
+    return result.protocol.rpartition(":")[2]

@@ -120,6 +120,19 @@ class ViewPlan:
         """Side in pixels of each of the `num_views` views."""
         return tuple(view.size(image_size) for view in self.views for _ in range(view.count))
 
+    def num_large(self, image_size: int) -> int:
+        """How many views, counted from the first, are of the first one's size: those that a teacher sees of many crops.
+
+        Raises:
+            SettingsError: there is only one view, and nothing to compare it with.
+        """
+        sizes = self.sizes(image_size)
+        if len(sizes) < 2:
+            raise SettingsError(
+                "method.views: one view of each image, and this method compares views; name two or more"
+            )
+        return next((number for number, size in enumerate(sizes) if size != sizes[0]), len(sizes))
+
 
 FOLLOW_IMAGES = ViewPlan()
 """Stands for whatever plan suits the image size."""

@@ -32,6 +32,11 @@ class EvaluationConfig:
     """Whether an encoder that never learnt is judged as well."""
     alignment_images: Annotated[int, Ge(0)] = 1_000
     """Images whose two views measure alignment; 0 for none."""
+    correspondence_images: Annotated[int, Ge(0)] = 0
+    """Images whose regions are to find their places in a changed copy; 0 for none."""
+    last_blocks: Annotated[int, Ge(0)] = 0
+    """How many of the last blocks are judged joined into one vector as well, as is usual for multi-stage networks; 0
+    for none."""
     batch_size: Annotated[int, Gt(0)] = 512
     """Images per forward pass."""
     bf16: bool = False

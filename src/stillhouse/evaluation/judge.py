@@ -4,8 +4,8 @@ Letters: N training images, M test images, D width.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from stillhouse.data.store import ImageStore
 from stillhouse.evaluation.alignment import Alignment, alignment_views, measure, pairs_of
 from stillhouse.evaluation.baselines import Pixels
 from stillhouse.evaluation.config import EvaluationConfig
+from stillhouse.evaluation.correspondence import Correspondence, correspondence, grid_side
 from stillhouse.evaluation.features import LayerFeatures, extract
 from stillhouse.evaluation.intervals import wilson
 from stillhouse.evaluation.knn import classify
@@ -56,10 +57,13 @@ def evaluate(
         progress: told what is going on.
 
     Raises:
+        SettingsError: regions are to be matched, and the encoder has no grid of them.
         DataError: a test class has no training image.
         TrainingError: an encoder gives values that are not finite.
     """
     started = time.perf_counter()
+    if config.correspondence_images:
+        grid_side(encoder)  # what cannot be measured is told at once
     task = find_task(train, test, config.seed)
     asked = thin(torch.arange(len(test)), HEALTH_IMAGES) if task.obstacle else task.test_rows
     subjects = [("encoder", encoder)] if task.obstacle else _subjects(encoder, untrained, config)
@@ -74,6 +78,7 @@ def evaluate(
             results += court.judge(court.read(train, task.train_rows, 0.1, 0.5), queries, task)
     shared = 0 if task.obstacle else count_shared(train, task.train_rows, test, task.test_rows)
     alignment = _alignment(encoder, test, config)
+    matched = _correspondence(encoder, untrained, test, config)
     return Evaluation(
         sources=sources,
         train_images=len(task.train_rows),
@@ -84,7 +89,8 @@ def evaluate(
         health=health,
         alignment_images=min(config.alignment_images, len(test)) if alignment else 0,
         alignment=alignment,
-        notes=_notes(task, results, shared),
+        correspondence=matched,
+        notes=_notes(task, results, shared, matched),
         seconds=time.perf_counter() - started,
     )
 
@@ -106,7 +112,7 @@ class _Court:
         )  # fmt: skip
 
     def judge(self, bank: LayerFeatures, queries: LayerFeatures, task: Task) -> list[Result]:
-        """k-NN and linear probe of every block."""
+        """k-NN and linear probe of every block; and of the last blocks joined, where that is asked for."""
         results = []
         count = len(bank.blocks)
         labels = task.train_labels[bank.kept].to(bank.labels.device)
@@ -114,10 +120,21 @@ class _Court:
         for place, (known, asked) in enumerate(zip(bank.blocks, queries.blocks, strict=True)):
             block = 0 if self.name == "pixels" else place + 1
             self.progress(f"{self.name}: block {place + 1} of {count}", 0.5 + 0.5 * place / count)
-            results.append(self._knn(block, known, asked, labels, truth))
-            if self.config.linear:
-                results.append(self._linear(block, known, asked, labels, truth, len(task.classes)))
+            results += self._examine(block, known, asked, labels, truth, len(task.classes))
+        joined = min(self.config.last_blocks, count)
+        if joined > 1:
+            known, asked = (torch.cat(vectors.blocks[-joined:], dim=1) for vectors in (bank, queries))
+            together = self._examine(count, known, asked, labels, truth, len(task.classes))
+            results += [replace(result, protocol=f"last{joined}:{result.protocol}") for result in together]
         self.progress(f"{self.name}: done", 1.0)
+        return results
+
+    def _examine(
+        self, block: int, bank: Tensor, queries: Tensor, labels: Tensor, truth: Tensor, num_classes: int
+    ) -> list[Result]:
+        results = [self._knn(block, bank, queries, labels, truth)]
+        if self.config.linear:
+            results.append(self._linear(block, bank, queries, labels, truth, num_classes))
         return results
 
     def _knn(self, block: int, bank: Tensor, queries: Tensor, labels: Tensor, truth: Tensor) -> Result:
@@ -186,8 +203,22 @@ def _alignment(encoder: Encoder, test: ImageStore, config: EvaluationConfig) -> 
     return measure(encoder, pairs)
 
 
-def _notes(task: Task, results: list[Result], shared: int) -> tuple[str, ...]:
+def _correspondence(
+    encoder: Encoder, untrained: Encoder | None, test: ImageStore, config: EvaluationConfig
+) -> dict[str, Correspondence]:
+    if not config.correspondence_images:
+        return {}
+    return {
+        name: correspondence(
+            network, test, images=config.correspondence_images, seed=config.seed, batch_size=config.batch_size
+        )
+        for name, network in _subjects(encoder, untrained, replace(config, pixels=False))
+    }
+
+
+def _notes(task: Task, results: list[Result], shared: int, matched: Mapping[str, Correspondence]) -> tuple[str, ...]:
     leak = f"{shared} of {len(task.test_rows)} test images are training images, too, so accuracies are too high"
     edges = [f"{result.subject} block {result.block}" for result in results if result.settings.get("at_edge")]
     edge = f"the linear probe's choice lies at the edge of its grid for {', '.join(edges)}"
-    return tuple(note for note in (task.obstacle, leak if shared else "", edge if edges else "") if note)
+    places = [f"regions of the {name} in changed copies: {found.sentence}" for name, found in matched.items()]
+    return tuple(note for note in (task.obstacle, leak if shared else "", edge if edges else "", *places) if note)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillhouse.evaluation.alignment import Alignment
+from stillhouse.evaluation.correspondence import Correspondence
 from stillhouse.health import Health
 
 VERSION = 1
@@ -31,6 +32,7 @@ class Result:
     block: int
     """From 1; 0 for pixels."""
     protocol: str
+    """Its name; `last4:knn(...)` where the last four blocks, of which `block` is the last, were joined."""
     accuracy: float
     """Share of right answers on the test images, in [0, 1]."""
     interval: tuple[float, float]
@@ -56,6 +58,8 @@ class Evaluation:
     alignment_images: int
     alignment: tuple[Alignment, ...]
     """Of every block; empty when it was not measured."""
+    correspondence: Mapping[str, Correspondence]
+    """Of the encoder, and of the untrained one beside it; empty when it was not measured."""
     notes: tuple[str, ...]
     """What a reader has to know: why there is no accuracy, where a choice lay at the edge of its grid."""
     seconds: float
@@ -99,6 +103,7 @@ class Evaluation:
                     for block, alignment in enumerate(self.alignment, start=1)
                 ],
             },
+            "correspondence": {name: dataclasses.asdict(found) for name, found in self.correspondence.items()},
             "notes": self.notes,
             "seconds": self.seconds,
         }

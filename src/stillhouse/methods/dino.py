@@ -6,7 +6,6 @@ Transformers", 2021.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Annotated
 
 import torch
@@ -15,11 +14,10 @@ from torch import Tensor
 
 from stillhouse.data.stream import Batch
 from stillhouse.data.views import FOLLOW_IMAGES, ViewPlan, multi_crop_for
-from stillhouse.errors import SettingsError
 from stillhouse.losses.prototypes import self_distillation
 from stillhouse.methods.method import Method
 from stillhouse.networks.center import Center
-from stillhouse.networks.encoder import Encoder
+from stillhouse.networks.encoder import Encoder, joined_by_size
 from stillhouse.networks.heads import Branch, PrototypeHead, head_width
 from stillhouse.networks.teacher import MomentumTeacher
 from stillhouse.schedules import cosine, rise
@@ -64,10 +62,7 @@ class DINO(Method):
         super().__init__()
         self.config = config = config.fit(encoder)
         self.views = config.views
-        sizes = config.views.sizes(encoder.image_size)
-        if len(sizes) < 2:
-            raise SettingsError("method.views: one view of each image, and DINO compares views; name two or more")
-        self.num_large = next((i for i, size in enumerate(sizes) if size != sizes[0]), len(sizes))
+        self.num_large = config.views.num_large(encoder.image_size)
         head = PrototypeHead(
             [encoder.dim, config.hidden_dim, config.hidden_dim, config.bottleneck_dim],
             config.num_prototypes,
@@ -105,6 +100,6 @@ class DINO(Method):
 
     def _scores(self, views: Sequence[Tensor], *, learn: bool) -> list[Tensor]:
         """Scores of every view; views of one size pass the encoder together, all of them the head."""
-        rows = [self.student.encoder(torch.cat(list(same))) for _, same in groupby(views, lambda view: view.shape)]
+        rows = [self.student.encoder(same) for same in joined_by_size(views)]
         scores: Tensor = self.student.projector.score(torch.cat(rows), learn_prototypes=learn)  # type: ignore[operator]
         return list(scores.chunk(len(views)))

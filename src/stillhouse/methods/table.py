@@ -12,6 +12,7 @@ from stillhouse.methods.crd import CRD, CRDConfig
 from stillhouse.methods.dino import DINO, DINOConfig
 from stillhouse.methods.disco import DisCo, DisCoConfig
 from stillhouse.methods.dogo import DoGo, DoGoConfig
+from stillhouse.methods.esvit import EsViT, EsViTConfig
 from stillhouse.methods.method import Method
 from stillhouse.methods.mocov3 import MoCoV3, MoCoV3Config
 from stillhouse.methods.sdssl import (
@@ -48,6 +49,9 @@ METHODS = {
     "mocov3": Entry(MoCoV3, MoCoV3Config, "contrast with momentum keys", "Chen, Xie, He 2021, arXiv:2104.02057"),
     "dino": Entry(
         DINO, DINOConfig, "agree with a moving average on large views", "Caron et al. 2021, arXiv:2104.14294"
+    ),
+    "esvit": Entry(
+        EsViT, EsViTConfig, "DINO, and regions agree with those like them", "Li et al. 2022, arXiv:2106.09785"
     ),
     "sdssl-simclr": Entry(
         SDSSLSimCLR, SDSSLSimCLRConfig, "SimCLR, every depth learns", "Jang et al. 2023, arXiv:2111.12958"

@@ -9,6 +9,7 @@ from annotated_types import Gt, Interval, Len
 
 from stillhouse.errors import SettingsError
 from stillhouse.networks.encoder import Encoder
+from stillhouse.networks.swin import SWIN_SHAPES, SwinTransformer
 from stillhouse.networks.vit import VIT_SHAPES, VisionTransformer
 
 RESIDUAL = ("resnet10", "resnet18", "resnet34", "resnet50")
@@ -21,12 +22,14 @@ class EncoderConfig:
     """Which network to train."""
 
     name: str = "auto"
-    """A vision transformer (`vit_nano` to `vit_base`), a residual network (`resnet10` to `resnet50`) or `timm:NAME`;
-    `auto` follows the image size: `vit_micro` up to 48 px, else `vit_tiny`."""
+    """A vision transformer (`vit_nano` to `vit_base`), a hierarchical one (`swin_nano` to `swin_mini`), a residual
+    network (`resnet10` to `resnet50`) or `timm:NAME`; `auto` follows the image size: `vit_micro` up to 48 px, else
+    `vit_tiny`."""
     image_size: Annotated[int, Interval(ge=0, le=4096)] = 0
     """Side in pixels; 0 follows the images."""
     patch_size: Annotated[int, Interval(ge=0, le=4096)] = 0
-    """Side of a transformer's patch in pixels; 0 follows the image size: 4 up to 48 px, 8 up to 112, else 16."""
+    """Side of a transformer's patch in pixels; 0 follows the image size: 4 up to 48 px, 8 up to 112, else 16; of a
+    hierarchical one 2 up to 64 px, else 4."""
     stem: Literal["auto", "cifar", "compact", "imagenet"] = "auto"
     """First layers of a residual network; `auto` is `cifar` up to 48 px, `compact` up to 112, else `imagenet`."""
     mean: Channels = (0.485, 0.456, 0.406)
@@ -53,21 +56,23 @@ class EncoderConfig:
         patch = self.patch_size
         if name not in RESIDUAL:
             stem = "auto"  # as good as absent: so a recipe's stem does no harm to a network without one
-        if name not in VIT_SHAPES:
-            patch = 0
-        else:
+        if name in VIT_SHAPES:
             patch = patch or (4 if small else 8 if medium else 16)
-            if size % patch:
-                raise SettingsError(
-                    f"encoder.patch_size: {patch} does not divide the image size {size}; "
-                    f"set encoder.image_size={size // patch * patch or patch} or another patch size"
-                )
+        elif name in SWIN_SHAPES:
+            patch = patch or (2 if size <= 64 else 4)
+        else:
+            patch = 0
+        if patch and size % patch:
+            raise SettingsError(
+                f"encoder.patch_size: {patch} does not divide the image size {size}; "
+                f"set encoder.image_size={size // patch * patch or patch} or another patch size"
+            )
         return replace(self, name=name, image_size=size, patch_size=patch, stem=stem)
 
 
 def check_name(name: str) -> None:
     """Raise `SettingsError`, with the nearest name, unless `name` is one that `build_encoder` knows."""
-    known = ["auto", *VIT_SHAPES, *RESIDUAL]
+    known = ["auto", *VIT_SHAPES, *SWIN_SHAPES, *RESIDUAL]
     if name in known or name.startswith("timm:"):
         return
     near = difflib.get_close_matches(name, known, 1, 0.0)[0]
@@ -94,6 +99,9 @@ def build_encoder(config: EncoderConfig, seed: int = 0) -> Encoder:
         if config.name in VIT_SHAPES:
             shape = VIT_SHAPES[config.name]
             return VisionTransformer(shape, config.image_size, config.patch_size, config.mean, config.std)
+        if config.name in SWIN_SHAPES:
+            windows = SWIN_SHAPES[config.name]
+            return SwinTransformer(windows, config.image_size, config.patch_size, config.mean, config.std)
         from stillhouse.networks.resnet import ResNet  # as does torchvision
 
         assert config.stem != "auto"

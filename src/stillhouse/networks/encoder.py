@@ -1,9 +1,10 @@
 """The promise of an encoder: images in, one vector per image and per depth out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,11 @@ class Normalize(nn.Module):
         return (images - self.mean) / self.std
 
 
+def joined_by_size(views: Iterable[Tensor]) -> list[Tensor]:
+    """Views `[B, 3, s, s]` in batches that can pass a network at once: neighbours of one size, one below the other."""
+    return [torch.cat(list(same)) for _, same in groupby(views, lambda view: view.shape)]
+
+
 @contextmanager
 def undisturbed(encoder: nn.Module) -> Iterator[None]:
     """Evaluation mode and no gradient inside; afterwards every module's mode and the random state are as before."""
@@ -71,6 +77,13 @@ def undisturbed(encoder: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def num_regions(encoder: Encoder) -> int:
+    """Region vectors that it yields for an image of its own size."""
+    with undisturbed(encoder):
+        blank = torch.zeros(1, 3, encoder.image_size, encoder.image_size, device=device_of(encoder))
+        return encoder.features(blank).tokens.shape[1]
 
 
 def device_of(encoder: nn.Module) -> torch.device:

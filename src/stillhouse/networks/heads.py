@@ -79,14 +79,14 @@ class PrototypeHead(nn.Module):
         nn.init.trunc_normal_(self.directions, std=0.02)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Scores `[B, K]` of rows `[B, D]`."""
+        """Scores `[..., K]` of rows `[..., D]`."""
         return self.score(rows, learn_prototypes=True)
 
     def score(self, rows: Tensor, *, learn_prototypes: bool) -> Tensor:
-        """Scores `[B, K]`; with `learn_prototypes` off the prototypes get a gradient of zeros."""
+        """Scores `[..., K]`; with `learn_prototypes` off the prototypes get a gradient of zeros."""
         prototypes = F.normalize(self.directions, dim=1) * self.lengths[:, None]
         prototypes = scale_gradient(prototypes, float(learn_prototypes))
-        return F.linear(F.normalize(self.perceptron(rows), dim=1), prototypes)
+        return F.linear(F.normalize(self.perceptron(rows), dim=-1), prototypes)
 
 
 class Ladder(nn.ModuleList):

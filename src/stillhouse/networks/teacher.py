@@ -16,7 +16,7 @@ class MomentumTeacher(nn.Module, Generic[M]):
     """A copy of a module whose parameters are a moving average of the student's.
 
     Buffers (running statistics of batch normalization) are the teacher's own: it normalizes by its own batches.
-    Its outputs carry no gradient.
+    It drops nothing, whatever its student drops while training (units, paths). Its outputs carry no gradient.
 
     Source: Tarvainen and Valpola 2017; Grill et al. 2020 (BYOL).
     """
@@ -26,6 +26,11 @@ class MomentumTeacher(nn.Module, Generic[M]):
     def __init__(self, student: M) -> None:
         super().__init__()
         self.module = copy.deepcopy(student).requires_grad_(False)
+        for module in self.module.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+            elif hasattr(module, "drop_prob"):  # a layer of timm's that skips a block now and then
+                module.drop_prob = 0.0  # type: ignore[assignment]
 
     @torch.no_grad()
     def forward(self, *inputs: Tensor) -> Any:

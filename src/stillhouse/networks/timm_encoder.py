@@ -3,6 +3,7 @@
 Source: Wightman, PyTorch Image Models; `forward_intermediates` gives the depths.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import timm
@@ -88,10 +89,11 @@ def _check_known(name: str) -> None:
 def _create(name: str, image_size: int, pretrained: bool) -> Any:
     _check_known(name)
     try:
-        try:
-            return timm.create_model(name, pretrained, num_classes=0, img_size=image_size)
-        except TypeError:  # networks that take any size do not know the argument
-            return timm.create_model(name, pretrained, num_classes=0)
+        fixed: dict[str, Any] = {"img_size": image_size}
+        for arguments in ({**fixed, "strict_img_size": False}, fixed):
+            with suppress(TypeError):  # networks that take any size know neither, and not all that want one the second
+                return timm.create_model(name, pretrained, num_classes=0, **arguments)
+        return timm.create_model(name, pretrained, num_classes=0)
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
