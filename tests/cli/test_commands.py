@@ -77,7 +77,7 @@ def test_shipped_recipes_are_whole(name: str) -> None:
     recipe = read_recipe(find_recipe(name))
     assert recipe.about.summary
     assert recipe.about.source
-    assert recipe.method_name in METHODS
+    assert all(part.name in METHODS for part in recipe.method.parts)
 
 
 def test_every_method_has_a_recipe_of_its_own_name() -> None:
@@ -140,7 +140,8 @@ def test_mistakes_are_one_message_and_an_exit_code(
 def test_a_recipe_file_may_start_from_a_shipped_one(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('base = "byol"\n[training]\nepochs = 5\n[method]\nmomentum = 0.5\n')
     recipe = read_recipe(find_recipe(str(tmp_path / "mine.toml")))
-    assert (recipe.method_name, recipe.training.epochs, recipe.method.momentum) == ("byol", 5.0, 0.5)
+    (part,) = recipe.method.parts
+    assert (part.name, recipe.training.epochs, part.config.momentum) == ("byol", 5.0, 0.5)
     assert recipe.training.batch_size == read_recipe(find_recipe("byol")).training.batch_size
 
 

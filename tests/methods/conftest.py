@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stillhouse.data.stream import Batch
+from stillhouse.methods.choice import Choice, Part
 from stillhouse.methods.method import Method
 from stillhouse.methods.table import find_method
 from stillhouse.networks.build import EncoderConfig, build_encoder
@@ -23,17 +24,14 @@ def random_batch(images: int = 8, size: int = 16, seed: int = 0, views: int = 2)
     return Batch(made, torch.arange(images))
 
 
-def companions(kind: str) -> list[Encoder | FrozenTeacher]:
-    """What a method needs beside its encoder; another architecture, so that nothing fits by chance."""
-    if not kind:
-        return []
+def companions() -> dict[str, Encoder | FrozenTeacher]:
+    """What methods need beside their encoder; another architecture, so that nothing fits by chance."""
     other = build_encoder(EncoderConfig(name="resnet10", image_size=16), 5)
-    return [FrozenTeacher(other) if kind == "teacher" else other]
+    return {"teacher": FrozenTeacher(other), "peer": other}
 
 
 def build_method(name: str, encoder: str = "vit_nano", seed: int = 0, **settings: Any) -> Method:
-    """A method by name on a small encoder, with narrow heads."""
-    entry = find_method(name)
+    """A method by name, or a sum such as `simclr + seed`, on a small encoder, with narrow heads."""
     network = build_encoder(EncoderConfig(name=encoder, image_size=16, patch_size=4 * encoder.startswith("vit")), seed)
     narrow = {
         "hidden_dim": 32,
@@ -43,11 +41,15 @@ def build_method(name: str, encoder: str = "vit_nano", seed: int = 0, **settings
         "num_images": 64,
         "num_negatives": 16,
     }
-    known = {field.name for field in fields(entry.config)}
-    config = replace(entry.config(**{key: narrow[key] for key in narrow if key in known}), **settings)
+    parts: list[Part] = []
+    for part in name.split(" + "):
+        kind = find_method(part).config
+        known = {field.name for field in fields(kind)}
+        config = replace(kind(**{key: narrow[key] for key in narrow if key in known}), **settings)
+        parts.append(Part(name=part, config=config, weight=1.0 / (1 + len(parts))))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return entry.method(config, network, *companions(entry.companion))
+        return Choice(tuple(parts)).build(network, companions())
 
 
 @pytest.fixture

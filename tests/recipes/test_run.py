@@ -89,7 +89,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path, train_tiny: TrainTiny) -> None
     recipe = run.read_recipe()
     assert recipe.encoder.image_size == 16
     assert recipe.training.precision in {"fp32", "bf16"}
-    assert recipe.method.views.views
+    assert recipe.method.parts[0].config.views.views
 
 
 def test_same_recipe_same_losses_and_another_seed_others(tmp_path: Path, train_tiny: TrainTiny) -> None:

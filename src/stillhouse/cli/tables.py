@@ -5,7 +5,7 @@ from rich.table import Table
 
 from stillhouse.config import to_toml
 from stillhouse.evaluation.results import Evaluation
-from stillhouse.methods.table import METHODS
+from stillhouse.methods.table import METHODS, SUM
 from stillhouse.recipes.recipe import find_recipe, shipped_recipes
 
 
@@ -14,6 +14,7 @@ def methods_table() -> None:
     table = Table("method", "in a line", "source", box=None)
     for name, entry in METHODS.items():
         table.add_row(name, entry.summary, entry.source)
+    table.add_row(SUM, "several of these over one encoder, weighted", "method.methods, method.weights")
     Console().print(table)
 
 
@@ -22,7 +23,13 @@ def recipes_table() -> None:
     table = Table("recipe", "method", "in a line", "what it reached", box=None)
     for name, recipe in shipped_recipes().items():
         about = recipe.get("about", {})
-        table.add_row(name, recipe["method"]["name"], about.get("summary", ""), about.get("expected", ""))
+        method = recipe["method"]
+        table.add_row(
+            name,
+            " + ".join(method.get("methods", [method["name"]])),
+            about.get("summary", ""),
+            about.get("expected", ""),
+        )
     Console().print(table)
 
 

@@ -75,9 +75,23 @@ METHODS = {
 }
 
 
-def find_method(name: str) -> Entry:
-    """The entry called `name`; `SettingsError` with the nearest name when there is none."""
+SUM = "sum"
+"""Name that a recipe gives to several methods over one encoder (`methods.choice`)."""
+
+
+def find_method(name: str, where: str = "method.name", also: tuple[str, ...] = ()) -> Entry:
+    """The entry called `name`.
+
+    Args:
+        name: of the method.
+        where: the setting that names it, for the message.
+        also: what the setting may name besides.
+
+    Raises:
+        SettingsError: there is none; says the nearest name.
+    """
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, 1, 0.0)[0]
-        raise SettingsError(f"method.name: {name!r} is unknown; did you mean {near}? ({', '.join(METHODS)})")
+        known = [*METHODS, *also]
+        near = difflib.get_close_matches(name, known, 1, 0.0)[0]
+        raise SettingsError(f"{where}: {name!r} is unknown; did you mean {near}? ({', '.join(known)})")
     return METHODS[name]

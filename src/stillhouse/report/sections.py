@@ -22,8 +22,9 @@ def body(run: RunFacts) -> tuple[Html, dict[str, Chart]]:
 
 
 def recipe_name(run: RunFacts) -> str:
-    """The method of the recipe, else the run directory."""
-    return _text(run.recipe, "method.name") or run.name
+    """The method of the recipe, or all that it adds up; else the run directory."""
+    added = setting(run.recipe, "method.methods")
+    return " + ".join(map(str, added)) if isinstance(added, list) else _text(run.recipe, "method.name") or run.name
 
 
 def _figures(run: RunFacts) -> dict[str, tuple[str, Sequence[Figure]]]:
