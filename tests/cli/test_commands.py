@@ -105,6 +105,7 @@ def test_lists(stillhouse: Stillhouse) -> None:
     methods, recipes = stillhouse("methods").stdout, stillhouse("recipes").stdout
     assert all(name in methods for name in METHODS)
     assert all(name in recipes for name in shipped_recipes())
+    assert "sdssl-mocov3 + seed" in recipes
     shown = stillhouse("recipes", "byol").stdout
     assert 'name = "byol"' in shown
 
@@ -119,6 +120,12 @@ def test_lists(stillhouse: Stillhouse) -> None:
         (["train", "missing.toml", "--data", "digits", "--out", "run"], 2, "missing.toml"),
         (["train", "simclr", "--out", "run"], 2, "--data"),
         (["train", "seed", "--data", "digits", "--out", "run"], 2, "--teacher"),
+        (["train", "sdssl-mocov3-seed", "--data", "digits", "--out", "run"], 2, "--teacher"),
+        (
+            ["train", "simclr", "--data", "digits", "--out", "run", "--set=method.name=sum"],
+            2,
+            "method.methods: 0 named",
+        ),
         (["train", "simclr", "--data", "digits", "--out", "run", "--set", "peer.name=resnet10"], 2, "has no peer"),
         (["train", "simclr", "--data", "digits", "--out", "run", "--teacher", "runs/big"], 2, "simclr has no teacher"),
         (["train", "seed", "--data", "digits", "--out", "run", "--teacher", "timm:resnet8t"], 2, "no such model"),

@@ -132,7 +132,8 @@ def _check_sum(table: Table) -> tuple[Choice | None, list[str]]:
     config, problems = check(SumConfig, {key: table[key] for key in own if key in table}, "method.")
     names = config.methods if config else _names(table.get("methods"))
     weights = config.weights if config else ()
-    problems += [*_wrong_names(names), *_strangers([key for key in table if key not in own], own, names)]
+    problems += _wrong_names(names) if config or names else ()
+    problems += _strangers([key for key in table if key not in own], own, names)
     if weights and len(weights) != len(names):
         problems.append(f"method.weights: {len(weights)} for {len(names)} methods; give each one, or leave them out")
     parts = []
