@@ -41,7 +41,7 @@ def test_terms_and_gradients_are_the_weighted_ones_of_the_members_alone(name: st
     apart = [member(copy.deepcopy(together), first), member(copy.deepcopy(together), second)]
     terms = together(batch, 0.5)
     total(terms).backward()
-    expected = {}
+    expected: dict[str, torch.Tensor] = {}
     for number, (key, weight) in enumerate(((first, 1.0), (second, 0.5))):
         found = apart[number](own_batch(together, number, batch), 0.5)
         expected |= {f"{key}/{term}": weight * value for term, value in found.items()}

@@ -1,7 +1,7 @@
 """Tables for the terminal."""
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from stillhouse.config import to_toml
 from stillhouse.evaluation.results import Evaluation
@@ -14,7 +14,7 @@ def methods_table() -> None:
     table = Table("method", "in a line", "source", box=None)
     for name, entry in METHODS.items():
         table.add_row(name, entry.summary, entry.source)
-    table.add_row(SUM, "several of these over one encoder, weighted", "method.methods, method.weights")
+    table.add_row(SUM, "several of these over one encoder, weighted", "see the recipe sdssl-mocov3-seed")
     Console().print(table)
 
 
@@ -39,8 +39,8 @@ def show_recipe(name: str) -> None:
 
 
 def evaluation_table(evaluation: Evaluation) -> None:
-    """Print a row per block, a column per subject and protocol."""
-    results = evaluation.results
+    """Print a row per block, a column per subject and protocol; then what other labels than all as they are gave."""
+    results = [result for result in evaluation.results if not result.labels]
     columns = sorted({(result.subject, result.protocol) for result in results}, key=_column_order)
     protocols = ", ".join(sorted({protocol for _, protocol in columns}))
     title = f"accuracy in %: {protocols}; {evaluation.test_images:,} images, {evaluation.train_images:,} learnt from"
@@ -51,8 +51,23 @@ def evaluation_table(evaluation: Evaluation) -> None:
         table.add_row("pixels" if block == 0 else str(block), *(cells.get(column, "") for column in columns))
     if results:
         Console().print(table)
+    if len(results) < len(evaluation.results):
+        Console().print(_labels_table(evaluation))
     for note in evaluation.notes:
         Console().print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _labels_table(evaluation: Evaluation) -> Table:
+    """A row per subject and block, a column for each kind of labels that a linear probe was told."""
+    results = [result for result in evaluation.results if result.protocol.startswith("linear")]
+    kinds = list(dict.fromkeys(result.labels for result in results))
+    heads = [kind or "all labels" for kind in kinds]
+    title = "accuracy in %: linear probe told few or wrong labels"
+    table = Table(Column("subject", no_wrap=True), "block", *heads, box=None, title=title, title_justify="left")
+    for subject, block in dict.fromkeys((result.subject, result.block) for result in results):
+        found = {r.labels: f"{100 * r.accuracy:.2f}" for r in results if (r.subject, r.block) == (subject, block)}
+        table.add_row(subject, str(block or ""), *(found[kind] for kind in kinds))
+    return table
 
 
 def _column_order(column: tuple[str, str]) -> tuple[int, str]:
