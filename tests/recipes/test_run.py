@@ -53,7 +53,7 @@ def records(run: stillhouse.Run, kind: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["kind"] == kind]
 
 
-@pytest.mark.parametrize("method", [*METHODS, "sdssl-byol + crd"])
+@pytest.mark.parametrize("method", [*METHODS, "byol + crd"])
 def test_a_run_that_died_goes_on_to_the_same_bits(method: str, tmp_path: Path, train_tiny: TrainTiny) -> None:
     whole = train_tiny(tmp_path / "whole", method)
     with pytest.raises(CrashError):
