@@ -17,13 +17,21 @@ def save_teacher(folder: Path, **card: str) -> Path:
 
 
 def settings_for(method: str, folder: Path) -> dict[str, Any]:
-    """What a tiny run of this method needs beside what every run needs; a teacher is saved where there is one."""
-    entry = METHODS[method]
-    known = {field.name for field in fields(entry.config)}
+    """What a tiny run of this method, or of a sum such as `simclr + seed`, needs beside what every run needs.
+
+    A teacher is saved where there is one.
+    """
+    names = method.split(" + ")
+    is_sum = len(names) > 1
+    settings: dict[str, Any] = {"method.name": "sum", "method.methods": names} if is_sum else {}
     small = {"queue_size": 40, "num_prototypes": 24, "num_negatives": 32}
-    settings: dict[str, Any] = {f"method.{name}": small[name] for name in small if name in known}
-    if entry.companion == "teacher":
+    for name in names:
+        known = {field.name for field in fields(METHODS[name].config)}
+        prefix = f"method.{name}." if is_sum else "method."
+        settings |= {f"{prefix}{key}": small[key] for key in small if key in known}
+    needed = {kind for name in names for kind in METHODS[name].companions}
+    if "teacher" in needed:
         settings["teacher.source"] = str(save_teacher(folder / "teacher"))
-    if entry.companion == "peer":
+    if "peer" in needed:
         settings["peer.name"] = "resnet10"
     return settings

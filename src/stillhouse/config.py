@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast, get_type_hints
 
 import tomli_w
@@ -93,8 +93,10 @@ def build(kind: type[T], table: Table, prefix: str = "") -> T:
     return cast(T, settings)
 
 
-def check(kind: type[T], table: Table, prefix: str = "") -> tuple[T | None, list[str]]:
+def check(kind: type[T], table: Any, prefix: str = "") -> tuple[T | None, list[str]]:
     """Like `build`, but gives the problems back; the settings are None when there are any."""
+    if not isinstance(table, dict):
+        return None, [f"{prefix.rstrip('.')}: {table!r} is a single value; write a group of settings"]
     problems = list(_unknown_keys(kind, table, prefix))
     try:
         settings = TypeAdapter(kind).validate_python(table)
@@ -105,6 +107,19 @@ def check(kind: type[T], table: Table, prefix: str = "") -> tuple[T | None, list
         return None, problems
     problems += [f"{name}: must be finite, found {value}" for name, value in _not_finite(to_table(settings), prefix)]
     return (None, problems) if problems else (settings, [])
+
+
+def unknown_key(key: str, known: Sequence[str], prefix: str = "", below: Sequence[str] = ()) -> str:
+    """What to say of a key that is none of the known ones.
+
+    Args:
+        key: as it was found.
+        known: keys that the group has.
+        prefix: dotted name of the group, with its last dot.
+        below: dotted names of what groups inside the group have, which may have been meant, too.
+    """
+    near = difflib.get_close_matches(key, [*known, *below], 1, 0.4) or sorted(known)
+    return f"{prefix}{key}: no such setting; did you mean {prefix}{near[0]}? (known: {', '.join(known)})"
 
 
 def to_table(settings: Any) -> Table:
@@ -146,8 +161,7 @@ def _unknown_keys(kind: Any, table: Any, prefix: str) -> Iterator[str]:
     known = [field.name for field in dataclasses.fields(kind)]
     for key, value in table.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.4) or sorted(known)
-            yield f"{prefix}{key}: no such setting; did you mean {prefix}{near[0]}? (known: {', '.join(known)})"
+            yield unknown_key(key, known, prefix)
         elif isinstance(value, dict):
             yield from _unknown_keys(hints[key], value, f"{prefix}{key}.")
         elif isinstance(value, list):

@@ -77,7 +77,7 @@ def test_shipped_recipes_are_whole(name: str) -> None:
     recipe = read_recipe(find_recipe(name))
     assert recipe.about.summary
     assert recipe.about.source
-    assert recipe.method_name in METHODS
+    assert all(part.name in METHODS for part in recipe.method.parts)
 
 
 def test_every_method_has_a_recipe_of_its_own_name() -> None:
@@ -110,6 +110,7 @@ def test_lists(stillhouse: Stillhouse) -> None:
     methods, recipes = stillhouse("methods").stdout, stillhouse("recipes").stdout
     assert all(name in methods for name in METHODS)
     assert all(name in recipes for name in shipped_recipes())
+    assert "sdssl-mocov3 + seed" in recipes
     shown = stillhouse("recipes", "byol").stdout
     assert 'name = "byol"' in shown
 
@@ -124,6 +125,12 @@ def test_lists(stillhouse: Stillhouse) -> None:
         (["train", "missing.toml", "--data", "digits", "--out", "run"], 2, "missing.toml"),
         (["train", "simclr", "--out", "run"], 2, "--data"),
         (["train", "seed", "--data", "digits", "--out", "run"], 2, "--teacher"),
+        (["train", "sdssl-mocov3-seed", "--data", "digits", "--out", "run"], 2, "--teacher"),
+        (
+            ["train", "simclr", "--data", "digits", "--out", "run", "--set=method.name=sum"],
+            2,
+            "method.methods: 0 named",
+        ),
         (["train", "simclr", "--data", "digits", "--out", "run", "--set", "peer.name=resnet10"], 2, "has no peer"),
         (["train", "simclr", "--data", "digits", "--out", "run", "--teacher", "runs/big"], 2, "simclr has no teacher"),
         (["train", "seed", "--data", "digits", "--out", "run", "--teacher", "timm:resnet8t"], 2, "no such model"),
@@ -145,7 +152,8 @@ def test_mistakes_are_one_message_and_an_exit_code(
 def test_a_recipe_file_may_start_from_a_shipped_one(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('base = "byol"\n[training]\nepochs = 5\n[method]\nmomentum = 0.5\n')
     recipe = read_recipe(find_recipe(str(tmp_path / "mine.toml")))
-    assert (recipe.method_name, recipe.training.epochs, recipe.method.momentum) == ("byol", 5.0, 0.5)
+    (part,) = recipe.method.parts
+    assert (part.name, recipe.training.epochs, part.config.momentum) == ("byol", 5.0, 0.5)
     assert recipe.training.batch_size == read_recipe(find_recipe("byol")).training.batch_size
 
 

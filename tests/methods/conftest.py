@@ -10,10 +10,10 @@ from torch import nn
 
 from stillhouse.data.labels import Labels
 from stillhouse.data.stream import Batch
+from stillhouse.methods.choice import Choice, Companion, Part
 from stillhouse.methods.method import Method
 from stillhouse.methods.table import find_method
 from stillhouse.networks.build import EncoderConfig, build_encoder
-from stillhouse.networks.encoder import Encoder
 from stillhouse.networks.teacher import FrozenTeacher
 
 MakeMethod = Callable[..., Method]
@@ -29,23 +29,19 @@ def random_batch(
     return Batch(made, torch.arange(images))
 
 
-def companions(kind: str) -> list[Encoder | FrozenTeacher]:
-    """What a method needs beside its encoder; another architecture, so that nothing fits by chance."""
-    if not kind:
-        return []
+def companions() -> dict[str, Companion]:
+    """What methods need beside their encoder; another architecture, so that nothing fits by chance.
+
+    Labels are those of 64 images in three classes, every fourth unknown.
+    """
     other = build_encoder(EncoderConfig(name="resnet10", image_size=16), 5)
-    return [FrozenTeacher(other) if kind == "teacher" else other]
-
-
-def known_labels(name: str) -> list[Labels]:
-    """Labels of 64 images in three classes, every fourth unknown, for a method that learns from them."""
     numbers = torch.arange(64) % 4
-    return [Labels(numbers.where(numbers < 3, -1), ("a", "b", "c"))] if find_method(name).learns_from_labels else []
+    labels = Labels(numbers.where(numbers < 3, -1), ("a", "b", "c"))
+    return {"teacher": FrozenTeacher(other), "peer": other, "labels": labels}
 
 
 def build_method(name: str, encoder: str = "vit_nano", seed: int = 0, **settings: Any) -> Method:
-    """A method by name on a small encoder, with narrow heads."""
-    entry = find_method(name)
+    """A method by name, or a sum such as `simclr + seed`, on a small encoder, with narrow heads."""
     network = build_encoder(EncoderConfig(name=encoder, image_size=16, patch_size=4 * encoder.startswith("vit")), seed)
     narrow = {
         "hidden_dim": 32,
@@ -55,11 +51,15 @@ def build_method(name: str, encoder: str = "vit_nano", seed: int = 0, **settings
         "num_images": 64,
         "num_negatives": 16,
     }
-    known = {field.name for field in fields(entry.config)}
-    config = replace(entry.config(**{key: narrow[key] for key in narrow if key in known}), **settings)
+    parts: list[Part] = []
+    for part in name.split(" + "):
+        kind = find_method(part).config
+        known = {field.name for field in fields(kind)}
+        config = replace(kind(**{key: narrow[key] for key in narrow if key in known}), **settings)
+        parts.append(Part(name=part, config=config, weight=1.0 / (1 + len(parts))))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return entry.method(config, network, *companions(entry.companion), *known_labels(name))
+        return Choice(tuple(parts)).build(network, companions())
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def records(run: stillhouse.Run, kind: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["kind"] == kind]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "byol + crd"])
 def test_a_run_that_died_goes_on_to_the_same_bits(method: str, tmp_path: Path, train_tiny: TrainTiny) -> None:
     whole = train_tiny(tmp_path / "whole", method)
     with pytest.raises(CrashError):
@@ -89,7 +89,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path, train_tiny: TrainTiny) -> None
     recipe = run.read_recipe()
     assert recipe.encoder.image_size == 16
     assert recipe.training.precision in {"fp32", "bf16"}
-    assert recipe.method.views.views
+    assert recipe.method.parts[0].config.views.views
 
 
 def test_same_recipe_same_losses_and_another_seed_others(tmp_path: Path, train_tiny: TrainTiny) -> None:
@@ -428,6 +428,24 @@ def test_views_that_the_encoder_does_not_take_are_told_before_anything_is_writte
     with pytest.raises(SettingsError, match="does not take views of 16 px"):
         train_tiny(tmp_path / "run", "dino", settings=fixed)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_sum_is_one_run(tmp_path: Path, train_tiny: TrainTiny) -> None:
+    run = train_tiny(tmp_path / "run", "dogo + seed", settings={"method.weights": [1.0, 0.5], "training.epochs": 1})
+    terms = set(records(run, "step")[0]["terms"])
+    assert terms == {"dogo/own", "dogo/peer", "dogo/own_from_peer", "dogo/peer_from_own", "seed/similarity"}
+    card = json.loads((run.encoder_folder / "card.json").read_text())
+    assert card["method"] == "dogo + seed"
+    assert card["teacher"]["sha256"] == run.read_recipe().teacher.digest
+    assert run.load_peer().dim == 512
+    assert records(run, "start")[0]["about"][0].startswith("dogo + seed on vit_nano: ")
+    table = run.read_table()
+    assert table["method"]["methods"] == ["dogo", "seed"]
+    assert table["method"]["seed"]["hidden_dim"] == 64
+    assert {"teacher", "peer"} <= table.keys()
+    fixed = {"encoder.name": "timm:vit_tiny_patch16_224", "encoder.image_size": 32}
+    with pytest.raises(SettingsError, match=r"^method\.dino\.views: .* does not take views of 16 px"):
+        train_tiny(tmp_path / "other", "seed + dino", settings=fixed)
 
 
 def test_weight_decay_runs_to_its_end(tmp_path: Path, train_tiny: TrainTiny) -> None:

@@ -13,14 +13,15 @@ import pytest
 from PIL import Image
 
 from stillhouse.report.charts import Axes, Line, apart, line_chart, plain
-from stillhouse.report.curves import NUM_POINTS, losses
+from stillhouse.report.curves import NUM_POINTS, accuracy_by_block, losses
 from stillhouse.report.facts import Step
 from stillhouse.report.markup import Html, tag
 from stillhouse.report.pictures import BUDGET, largest_side, png_uri
 from stillhouse.report.read import read_run
+from stillhouse.report.sections import body, recipe_name
 from stillhouse.report.tables import quarantine_summary, results_table, settings_tables
 from stillhouse.report.verdict import duration, judgement, percent, points
-from tests.report.runs import evaluation, make_run, result
+from tests.report.runs import evaluation, make_full_run, make_run, result
 
 
 def judged(tmp_path: Path, *scores: dict[str, object]) -> str:
@@ -46,6 +47,36 @@ def test_a_block_is_chosen_by_held_out_images_rather_than_by_the_test(tmp_path: 
     said = judged(tmp_path, first | {"held_out": 0.6}, second | {"held_out": 0.5}, last | {"held_out": None})
     assert "Block 1 of 3 is the best layer, with 40.0" in said
     assert "On these images the last layer is as good." in said
+
+
+def test_fewer_and_wrong_labels_are_compared_in_one_chart_and_kept_apart(tmp_path: Path) -> None:
+    told = {"": 0.6, "1% labels": 0.3, "noise 0.4": 0.5}
+    scores = [
+        result(subject, block, accuracy + block / 100, f"linear(lbfgs, {labels})" if labels else "linear(lbfgs)")
+        | {"labels": labels}
+        for labels, accuracy in told.items()
+        for subject in ("encoder", "untrained")
+        for block in (1, 2)
+    ]
+    found = read_run(make_run(tmp_path, {"evaluation.json": json.dumps(evaluation(results=scores))}))
+    assert found.evaluation.protocols == ("linear(lbfgs)",)
+    usual, compared = accuracy_by_block(found.evaluation)
+    assert (usual.title, compared.title) == ("Linear accuracy", "Linear accuracy by labels")
+    lines = [line for line in compared.chart["data"] if line.get("name")]
+    assert {line["name"] for line in lines} == {"all labels", "1% labels", "noise 0.4"}
+    content = body(found)[0]
+    evaluated, apart = content.partition('<section id="labels">')[::2]
+    assert "linear(lbfgs)" in evaluated
+    assert "linear(lbfgs, 1% labels)" not in evaluated
+    assert all(f"<caption>linear(lbfgs, {labels})" in apart for labels in list(told)[1:])
+    assert 'id="labels"' not in body(read_run(make_full_run(tmp_path)))[0]
+
+
+def test_a_sum_is_called_by_the_names_of_its_methods(tmp_path: Path) -> None:
+    recipe = '[method]\nname = "sum"\nmethods = ["simclr", "seed"]\n[method.seed]\nqueue_size = 7\n'
+    found = read_run(make_run(tmp_path, {"recipe.toml": recipe}))
+    assert recipe_name(found) == "simclr + seed"
+    assert "method.seed" in body(found)[0]
 
 
 @pytest.mark.parametrize(("last", "said"), [(0.499, "0.1 points behind, within the noise."), (0.4, "worth its while.")])

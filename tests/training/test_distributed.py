@@ -17,8 +17,9 @@ from stillhouse.methods.method import Method
 from stillhouse.methods.table import METHODS
 from stillhouse.networks.synchronized import synchronize_norms
 from tests.methods.conftest import build_method, random_batch
+from tests.methods.test_contract import SUMS
 
-CASES = [(name, encoder) for name in METHODS for encoder in ("vit_nano", "resnet10")]
+CASES = [(name, encoder) for name in (*METHODS, *SUMS) for encoder in ("vit_nano", "resnet10")]
 WORLD = 2
 
 

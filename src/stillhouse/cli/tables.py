@@ -1,11 +1,11 @@
 """Tables for the terminal."""
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from stillhouse.config import to_toml
 from stillhouse.evaluation.results import Evaluation, Result
-from stillhouse.methods.table import METHODS
+from stillhouse.methods.table import METHODS, SUM
 from stillhouse.recipes.recipe import find_recipe, shipped_recipes
 
 
@@ -14,6 +14,7 @@ def methods_table() -> None:
     table = Table("method", "in a line", "source", box=None)
     for name, entry in METHODS.items():
         table.add_row(name, entry.summary, entry.source)
+    table.add_row(SUM, "several of these over one encoder, weighted", "see the recipe sdssl-mocov3-seed")
     Console().print(table)
 
 
@@ -22,7 +23,13 @@ def recipes_table() -> None:
     table = Table("recipe", "method", "in a line", "what it reached", box=None)
     for name, recipe in shipped_recipes().items():
         about = recipe.get("about", {})
-        table.add_row(name, recipe["method"]["name"], about.get("summary", ""), about.get("expected", ""))
+        method = recipe["method"]
+        table.add_row(
+            name,
+            " + ".join(method.get("methods", [method["name"]])),
+            about.get("summary", ""),
+            about.get("expected", ""),
+        )
     Console().print(table)
 
 
@@ -32,8 +39,8 @@ def show_recipe(name: str) -> None:
 
 
 def evaluation_table(evaluation: Evaluation) -> None:
-    """Print a row per block, and one for the last blocks joined; a column per subject and protocol."""
-    results = evaluation.results
+    """Print a row per block, and one for the last blocks joined; then what other labels than all as they are gave."""
+    results = [result for result in evaluation.results if not result.labels]
     placed = {(_row(result), result.subject, _plain(result)): f"{100 * result.accuracy:.2f}" for result in results}
     columns = sorted({(result.subject, _plain(result)) for result in results}, key=_column_order)
     protocols = ", ".join(sorted({protocol for _, protocol in columns}))
@@ -45,8 +52,23 @@ def evaluation_table(evaluation: Evaluation) -> None:
         table.add_row(name, *(placed.get((row, *column), "") for column in columns))
     if results:
         Console().print(table)
+    if len(results) < len(evaluation.results):
+        Console().print(_labels_table(evaluation))
     for note in evaluation.notes:
         Console().print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _labels_table(evaluation: Evaluation) -> Table:
+    """A row per subject and block, a column for each kind of labels that a linear probe was told."""
+    results = [result for result in evaluation.results if _plain(result).startswith("linear")]
+    kinds = list(dict.fromkeys(result.labels for result in results))
+    heads = [kind or "all labels" for kind in kinds]
+    title = "accuracy in %: linear probe told few or wrong labels"
+    table = Table(Column("subject", no_wrap=True), "block", *heads, box=None, title=title, title_justify="left")
+    for subject, row in dict.fromkeys((result.subject, _row(result)) for result in results):
+        found = {r.labels: f"{100 * r.accuracy:.2f}" for r in results if (r.subject, _row(r)) == (subject, row)}
+        table.add_row(subject, row[0] or str(row[1] or ""), *(found[kind] for kind in kinds))
+    return table
 
 
 def _column_order(column: tuple[str, str]) -> tuple[int, str]:

@@ -1,18 +1,92 @@
-"""What is known about the classes of stored images, for the few methods that learn from it.
+"""What is known about the classes of images: all labels, fewer than there are, or wrong ones.
 
 Letters: N images, C classes.
 """
 
+import re
 from dataclasses import dataclass
+from fractions import Fraction
 
+import torch
 from torch import Tensor
+
+from stillhouse.errors import SettingsError
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The class of every image of a store."""
+    """The class of every image of a store, for the few methods that learn from it."""
 
     of: Tensor
     """Int64 `[N]` in [0, C), -1 where unknown; addressed by `Batch.index`."""
     classes: tuple[str, ...]
     """Names of the C classes."""
+
+
+_COUNT = re.compile(r"(?P<count>\d+)|(?P<percent>\d+(\.\d+)?)%", re.ASCII)
+
+
+def parse_count(text: str, total: int) -> int:
+    """How many of `total` images `250`, `1%` or `0.5%` mean; a share is rounded down, as in the published subsets.
+
+    Raises:
+        SettingsError: the text is neither a count nor a share.
+    """
+    match = _COUNT.fullmatch(text)
+    if not match:
+        raise SettingsError(f"{text!r} is neither a count such as 250 nor a share such as 1%; write one of these")
+    return int(match["count"]) if match["count"] else int(Fraction(match["percent"]) * total / 100)
+
+
+def balanced_subset(labels: Tensor, count: int, seed: int) -> Tensor:
+    """Positions of `count` labelled images, as many of each class as of any other.
+
+    With `q, r = divmod(count, C)`, every class gives q images and r classes one more. Classes take turns in one order
+    for each seed, so a smaller subset lies inside every larger one; a class that has run out is passed over.
+
+    Args:
+        labels: int64 `[N]`; -1 for an image without a label, which is never chosen.
+        count: images wanted.
+        seed: of the order.
+
+    Returns:
+        Int64 `[count]`, rising.
+
+    Raises:
+        SettingsError: fewer than one image for each class, or more than have a label.
+
+    Source: the balanced subsets of Chen et al. 2020 (SimCLR v2), nested.
+    """
+    classes = torch.unique(labels[labels >= 0]).tolist()
+    labelled = int((labels >= 0).sum())
+    if not 0 < len(classes) <= count <= labelled:
+        raise SettingsError(
+            f"{count} of {labelled} labels for {len(classes)} classes; "
+            f"ask for one of each class at least and for all at most, {len(classes)} to {labelled}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    turns, places = [], []
+    for turn, answer in zip(torch.randperm(len(classes), generator=generator), classes, strict=True):
+        own = (labels == answer).nonzero().squeeze(1).cpu()
+        places.append(own[torch.randperm(len(own), generator=generator)])
+        turns.append(turn + len(classes) * torch.arange(len(own)))
+    order = torch.cat(places)[torch.cat(turns).argsort()]
+    return order[:count].sort().values.to(labels.device)
+
+
+def with_wrong_labels(labels: Tensor, num_classes: int, rate: float, seed: int) -> Tensor:
+    """The labels with exactly `round(rate * N)` of them replaced, each by one of the other C - 1 classes at random.
+
+    For one seed, what is wrong at a lower rate is as wrong at every higher one.
+
+    Args:
+        labels: int64 `[N]` in [0, C).
+        num_classes: C, two or more.
+        rate: share to replace, in [0, 1].
+        seed: of the choice.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator)
+    shift = torch.randint(1, num_classes, (len(labels),), generator=generator)
+    shift[order[round(rate * len(labels)) :]] = 0
+    return (labels + shift.to(labels.device)) % num_classes

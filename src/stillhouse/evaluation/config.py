@@ -4,6 +4,21 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
+from pydantic import AfterValidator
+
+from stillhouse.data.labels import parse_count
+from stillhouse.errors import SettingsError
+
+
+def _checked(text: str) -> str:
+    try:
+        parse_count(text, 0)
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+Count = Annotated[str, AfterValidator(_checked)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +41,10 @@ class EvaluationConfig:
     """Logistic regression to the optimum, by 100 epochs of SGD, or least squares in closed form."""
     standardize: bool = False
     """Whether each feature is divided by its own deviation before the linear probe, or all by one number."""
+    few_labels: tuple[Count, ...] = ()
+    """Also fit linear probes to so many labels, balanced by class: shares such as `1%`, or counts such as `250`."""
+    label_noise: tuple[Annotated[float, Interval(gt=0, lt=1)], ...] = ()
+    """Also fit linear probes to labels of which such a share is wrong: replaced by another class at random."""
     pixels: bool = True
     """Whether raw pixels are judged as well."""
     untrained: bool = True
@@ -42,4 +61,4 @@ class EvaluationConfig:
     bf16: bool = False
     """Whether the forward pass runs in bf16; what follows is in float32 or better."""
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
-    """Of every split and every drawn image."""
+    """Of every split, every drawn image and every wrong label."""

@@ -18,6 +18,7 @@ from stillhouse.evaluation.correspondence import Correspondence, correspondence,
 from stillhouse.evaluation.features import LayerFeatures, extract
 from stillhouse.evaluation.intervals import wilson
 from stillhouse.evaluation.knn import classify
+from stillhouse.evaluation.lessons import Lesson, lessons
 from stillhouse.evaluation.linear import HELD_OUT, fit_probe
 from stillhouse.evaluation.overlap import count_shared
 from stillhouse.evaluation.results import Evaluation, Result, Sources
@@ -65,6 +66,7 @@ def evaluate(
     if config.correspondence_images:
         grid_side(encoder)  # what cannot be measured is told at once
     task = find_task(train, test, config.seed)
+    told = () if task.obstacle or not config.linear else lessons(task.train_labels, len(task.classes), config)
     asked = thin(torch.arange(len(test)), HEALTH_IMAGES) if task.obstacle else task.test_rows
     subjects = [("encoder", encoder)] if task.obstacle else _subjects(encoder, untrained, config)
     results: list[Result] = []
@@ -75,7 +77,7 @@ def evaluate(
         if name == "encoder":
             health = tuple(examine(thin(block, HEALTH_IMAGES)) for block in queries.blocks)
         if not task.obstacle:
-            results += court.judge(court.read(train, task.train_rows, 0.1, 0.5), queries, task)
+            results += court.judge(court.read(train, task.train_rows, 0.1, 0.5), queries, task, told)
     shared = 0 if task.obstacle else count_shared(train, task.train_rows, test, task.test_rows)
     alignment = _alignment(encoder, test, config)
     matched = _correspondence(encoder, untrained, test, config)
@@ -111,31 +113,37 @@ class _Court:
             progress=lambda share: self.progress(f"{self.name}: reading images", begin + share * (end - begin)),
         )  # fmt: skip
 
-    def judge(self, bank: LayerFeatures, queries: LayerFeatures, task: Task) -> list[Result]:
-        """k-NN and linear probe of every block; and of the last blocks joined, where that is asked for."""
+    def judge(self, bank: LayerFeatures, queries: LayerFeatures, task: Task, told: tuple[Lesson, ...]) -> list[Result]:
+        """k-NN and a linear probe for each lesson, of every block; and of the last blocks joined, where asked for."""
         results = []
-        count = len(bank.blocks)
-        labels = task.train_labels[bank.kept].to(bank.labels.device)
-        truth = task.test_labels[queries.kept].to(bank.labels.device)
+        count, device = len(bank.blocks), bank.labels.device
+        labels = task.train_labels[bank.kept].to(device)
+        truth = task.test_labels[queries.kept].to(device)
+        told = tuple(lesson.of(bank.kept, device) for lesson in told)
         for place, (known, asked) in enumerate(zip(bank.blocks, queries.blocks, strict=True)):
             block = 0 if self.name == "pixels" else place + 1
             self.progress(f"{self.name}: block {place + 1} of {count}", 0.5 + 0.5 * place / count)
-            results += self._examine(block, known, asked, labels, truth, len(task.classes))
+            results += self._examine(block, known, asked, labels, told, truth, len(task.classes))
         joined = min(self.config.last_blocks, count)
         if joined > 1:
             known, asked = (torch.cat(vectors.blocks[-joined:], dim=1) for vectors in (bank, queries))
-            together = self._examine(count, known, asked, labels, truth, len(task.classes))
+            together = self._examine(count, known, asked, labels, told, truth, len(task.classes))
             results += [replace(result, protocol=f"last{joined}:{result.protocol}") for result in together]
         self.progress(f"{self.name}: done", 1.0)
         return results
 
     def _examine(
-        self, block: int, bank: Tensor, queries: Tensor, labels: Tensor, truth: Tensor, num_classes: int
+        self,
+        block: int,
+        bank: Tensor,
+        queries: Tensor,
+        labels: Tensor,
+        told: tuple[Lesson, ...],
+        truth: Tensor,
+        num_classes: int,
     ) -> list[Result]:
-        results = [self._knn(block, bank, queries, labels, truth)]
-        if self.config.linear:
-            results.append(self._linear(block, bank, queries, labels, truth, num_classes))
-        return results
+        probes = [self._linear(block, bank, queries, lesson, truth, num_classes) for lesson in told]
+        return [self._knn(block, bank, queries, labels, truth), *probes]
 
     def _knn(self, block: int, bank: Tensor, queries: Tensor, labels: Tensor, truth: Tensor) -> Result:
         k, temperature = self.config.k, self.config.temperature
@@ -148,16 +156,18 @@ class _Court:
         return self._result(block, f"knn(k={k},T={temperature:g})", answers, truth, held_out, {"bank": len(bank)})
 
     def _linear(
-        self, block: int, bank: Tensor, queries: Tensor, labels: Tensor, truth: Tensor, num_classes: int
+        self, block: int, bank: Tensor, queries: Tensor, lesson: Lesson, truth: Tensor, num_classes: int
     ) -> Result:
         config = self.config
         probe = fit_probe(
-            bank, labels, num_classes,
+            bank if lesson.shown.all() else bank[lesson.shown], lesson.labels[lesson.shown], num_classes,
             protocol=config.linear_protocol, standardize=config.standardize, seed=config.seed,
         )  # fmt: skip
         settings = {probe.setting: probe.value, "standardize": config.standardize, "at_edge": probe.at_edge}
-        name = f"linear({config.linear_protocol})"
-        return self._result(block, name, probe.classify(queries), truth, probe.held_out, settings)
+        name = f"linear({config.linear_protocol}{', ' * bool(lesson.name)}{lesson.name})"
+        if lesson.name:
+            settings["images"] = int(lesson.shown.sum())
+        return self._result(block, name, probe.classify(queries), truth, probe.held_out, settings, lesson.name)
 
     def _result(
         self,
@@ -167,6 +177,7 @@ class _Court:
         truth: Tensor,
         held_out: float,
         settings: dict[str, float | bool],
+        labels: str = "",
     ) -> Result:
         right = int((answers == truth).sum())
         return Result(
@@ -177,6 +188,7 @@ class _Court:
             interval=wilson(right, len(answers)),
             held_out=held_out,
             settings=settings,
+            labels=labels,
         )
 
 
@@ -218,7 +230,9 @@ def _correspondence(
 
 def _notes(task: Task, results: list[Result], shared: int, matched: Mapping[str, Correspondence]) -> tuple[str, ...]:
     leak = f"{shared} of {len(task.test_rows)} test images are training images, too, so accuracies are too high"
-    edges = [f"{result.subject} block {result.block}" for result in results if result.settings.get("at_edge")]
+    edges = [
+        f"{r.subject} block {r.block}{f' ({r.labels})' * bool(r.labels)}" for r in results if r.settings.get("at_edge")
+    ]
     edge = f"the linear probe's choice lies at the edge of its grid for {', '.join(edges)}"
     places = [f"regions of the {name} in changed copies: {found.sentence}" for name, found in matched.items()]
     return tuple(note for note in (task.obstacle, leak if shared else "", edge if edges else "", *places) if note)

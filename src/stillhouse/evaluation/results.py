@@ -41,6 +41,8 @@ class Result:
     """Accuracy on held-out training images; what to choose a block by, since the test is not for choosing."""
     settings: Mapping[str, float | bool]
     """What the protocol chose, or was told."""
+    labels: str = ""
+    """Which training labels a probe was told, where not all as they are: `1% labels`, `noise 0.4`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +66,22 @@ class Evaluation:
     """What a reader has to know: why there is no accuracy, where a choice lay at the edge of its grid."""
     seconds: float
 
-    def of(self, subject: str, protocol: str) -> tuple[Result, ...]:
-        """Results of one subject, first to last block; `protocol` is the beginning of its name, such as `knn`."""
-        return tuple(
-            result for result in self.results if result.subject == subject and result.protocol.startswith(protocol)
-        )
+    def of(self, subject: str, protocol: str, labels: str = "") -> tuple[Result, ...]:
+        """Results of one subject, first to last block.
 
-    def best(self, protocol: str = "knn") -> Result | None:
+        Args:
+            subject: `encoder`, `untrained` or `pixels`.
+            protocol: beginning of its name, such as `knn`.
+            labels: which labels it was told; empty means all as they are.
+        """
+        asked = (subject, labels)
+        return tuple(r for r in self.results if (r.subject, r.labels) == asked and r.protocol.startswith(protocol))
+
+    def best(self, protocol: str = "knn", labels: str = "") -> Result | None:
         """The encoder's result at the block that does best on held-out training images; nothing without labels."""
-        ranked = sorted(self.of("encoder", protocol), key=lambda result: (_or_least(result.held_out), result.block))
+        ranked = sorted(
+            self.of("encoder", protocol, labels), key=lambda result: (_or_least(result.held_out), result.block)
+        )
         return ranked[-1] if ranked else None
 
     def to_json(self) -> str:

@@ -28,19 +28,21 @@ from stillhouse.methods.simclr import SimCLR, SimCLRConfig
 from stillhouse.methods.simreg import SimReg, SimRegConfig
 
 
+CompanionKind = Literal["teacher", "peer", "labels"]
+"""A `FrozenTeacher`; a second encoder that learns as well; the `Labels` of the images, which no other method sees."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A method, its settings, and where both come from."""
 
     method: Callable[..., Method]
-    """Called with the settings, the encoder and, where there is one, the companion."""
+    """Called with the settings, the encoder and all companions."""
     config: type
     summary: str
     source: str
-    companion: Literal["", "teacher", "peer"] = ""
-    """What it needs beside the encoder: a `FrozenTeacher`, or a second encoder that learns as well."""
-    learns_from_labels: bool = False
-    """Whether it is made with the images' `Labels`, last of all; every other method never sees them."""
+    companions: tuple[CompanionKind, ...] = ()
+    """What it needs beside the encoder, in the order in which it takes them."""
 
 
 METHODS = {
@@ -61,29 +63,57 @@ METHODS = {
         SDSSLMoCoV3, SDSSLMoCoV3Config, "MoCo v3, every depth learns", "Jang et al. 2023, arXiv:2111.12958"
     ),
     "simreg": Entry(
-        SimReg, SimRegConfig, "regress a frozen teacher", "Navaneet et al. 2021, arXiv:2201.05131", "teacher"
+        SimReg,
+        SimRegConfig,
+        "regress a frozen teacher",
+        "Navaneet et al. 2021, arXiv:2201.05131",
+        ("teacher",),
     ),
     "seed": Entry(
-        SEED, SEEDConfig, "see a queue as a frozen teacher does", "Fang et al. 2021, arXiv:2101.04731", "teacher"
+        SEED,
+        SEEDConfig,
+        "see a queue as a frozen teacher does",
+        "Fang et al. 2021, arXiv:2101.04731",
+        ("teacher",),
     ),
     "compress": Entry(
         CompRess,
         CompRessConfig,
         "a teacher's similarities, one queue",
         "Abbasi Koohpayegani et al. 2020, arXiv:2010.14713",
-        "teacher",
+        ("teacher",),
     ),
-    "crd": Entry(CRD, CRDConfig, "find a teacher's vector among many", "Tian et al. 2020, arXiv:1910.10699", "teacher"),
-    "dogo": Entry(DoGo, DoGoConfig, "two peers learn from each other", "Bhat et al. 2021, arXiv:2104.09866", "peer"),
+    "crd": Entry(
+        CRD, CRDConfig, "find a teacher's vector among many", "Tian et al. 2020, arXiv:1910.10699", ("teacher",)
+    ),
+    "dogo": Entry(DoGo, DoGoConfig, "two peers learn from each other", "Bhat et al. 2021, arXiv:2104.09866", ("peer",)),
     "disco": Entry(
-        DisCo, DisCoConfig, "MoCo v2 and a teacher's vectors", "Gao et al. 2022, arXiv:2104.09124", "teacher"
+        DisCo,
+        DisCoConfig,
+        "MoCo v2 and a teacher's vectors",
+        "Gao et al. 2022, arXiv:2104.09124",
+        ("teacher",),
     ),
 }
 
 
-def find_method(name: str) -> Entry:
-    """The entry called `name`; `SettingsError` with the nearest name when there is none."""
+SUM = "sum"
+"""Name that a recipe gives to several methods over one encoder (`methods.choice`)."""
+
+
+def find_method(name: str, where: str = "method.name", also: tuple[str, ...] = ()) -> Entry:
+    """The entry called `name`.
+
+    Args:
+        name: of the method.
+        where: the setting that names it, for the message.
+        also: what the setting may name besides.
+
+    Raises:
+        SettingsError: there is none; says the nearest name.
+    """
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, 1, 0.0)[0]
-        raise SettingsError(f"method.name: {name!r} is unknown; did you mean {near}? ({', '.join(METHODS)})")
+        known = [*METHODS, *also]
+        near = difflib.get_close_matches(name, known, 1, 0.0)[0]
+        raise SettingsError(f"{where}: {name!r} is unknown; did you mean {near}? ({', '.join(known)})")
     return METHODS[name]

@@ -175,7 +175,7 @@ class Run:
 
     def _save(self, folder: Path, encoder: Encoder, config: EncoderConfig, recipe: Recipe, step: int) -> None:
         card = {
-            "method": recipe.method_name,
+            "method": recipe.method.title,
             "data": recipe.data.uri,
             "steps": step,
             "images": "RGB in [0, 1]; normalization is inside the encoder",
@@ -199,7 +199,7 @@ def load(path: str | Path) -> Encoder:
 
 
 def _readme(encoder: Encoder, config: EncoderConfig, recipe: Recipe, step: int) -> str:
-    return f"""# {config.name}, trained without labels by {recipe.method_name}
+    return f"""# {config.name}, trained without labels by {recipe.method.title}
 
 {step} steps at {encoder.image_size} px with stillhouse. Width of each depth: {list(encoder.block_dims)}.
 

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -11,8 +10,8 @@ from stillhouse.data.sources import open_source
 from stillhouse.data.store import DataConfig, ImageStore, fit_sizes, open_store
 from stillhouse.distributed import barrier, is_main, world_size
 from stillhouse.errors import SettingsError
+from stillhouse.methods.choice import Choice, Companion
 from stillhouse.methods.method import Method
-from stillhouse.methods.table import find_method
 from stillhouse.networks.build import EncoderConfig, build_encoder
 from stillhouse.networks.encoder import Encoder, undisturbed
 from stillhouse.networks.foreign import open_teacher
@@ -49,12 +48,12 @@ def prepare(recipe: Recipe) -> Prepared:
     encoder_config = recipe.encoder.fit(image_size)
     seed = recipe.training.seed
     encoder = build_encoder(encoder_config, seed)
-    entry = find_method(recipe.method_name)
-    method_config = _fit_method(recipe.method, len(store)).fit(encoder)
+    choice = recipe.method.fit(encoder, len(store))
+    _check_sizes(choice, encoder, encoder_config)
     torch.manual_seed(seed)
-    known = [_find_labels(recipe, store)] if entry.learns_from_labels else []
-    method = entry.method(method_config, encoder, *companions, *known)
-    _check_sizes(method, encoder_config)
+    if "labels" in recipe.method.companions:
+        companions["labels"] = _find_labels(recipe, store)
+    method = choice.build(encoder, companions)
     device = choose_device(recipe.training.device)
     wanted = recipe.training
     training = replace(
@@ -63,32 +62,21 @@ def prepare(recipe: Recipe) -> Prepared:
         precision=choose_precision(encoder, device) if wanted.precision == "auto" else wanted.precision,
         memory_format=choose_memory_format(encoder) if wanted.memory_format == "auto" else wanted.memory_format,
     )
-    fitted = replace(recipe, data=data, encoder=encoder_config, method=method_config, training=training)
+    fitted = replace(recipe, data=data, encoder=encoder_config, method=choice, training=training)
     return Prepared(fitted, store, method, device)
 
 
-def _open_companions(recipe: Recipe, image_size: int) -> tuple[Recipe, list[Encoder | FrozenTeacher]]:
-    """What the method needs beside its encoder; and the recipe with what was found out about it."""
-    kind = find_method(recipe.method_name).companion
-    if kind == "teacher":
+def _open_companions(recipe: Recipe, image_size: int) -> tuple[Recipe, dict[str, Companion]]:
+    """What the methods need beside their encoder, by kind; and the recipe with what was found out about it."""
+    companions: dict[str, Companion] = {}
+    if "teacher" in recipe.method.companions:
         opened = open_teacher(recipe.teacher)
-        return replace(recipe, teacher=opened.config), [FrozenTeacher(opened.encoder, opened.config.image_size)]
-    if kind == "peer":
-        config = recipe.peer.fit(recipe.encoder.image_size or image_size)
-        return replace(recipe, peer=config), [build_encoder(config, recipe.training.seed + 1)]
-    return recipe, []
-
-
-def _fit_method(config: Any, num_images: int) -> Any:
-    """The method's settings with the number of images written out, where it keeps something for each.
-
-    Raises:
-        SettingsError: the recipe names another number.
-    """
-    named = getattr(config, "num_images", num_images)
-    if named not in (0, num_images):
-        raise SettingsError(f"method.num_images: {named}, but there are {num_images} images; leave it out")
-    return replace(config, num_images=num_images) if hasattr(config, "num_images") else config
+        recipe = replace(recipe, teacher=opened.config)
+        companions["teacher"] = FrozenTeacher(opened.encoder, opened.config.image_size)
+    if "peer" in recipe.method.companions:
+        recipe = replace(recipe, peer=recipe.peer.fit(recipe.encoder.image_size or image_size))
+        companions["peer"] = build_encoder(recipe.peer, recipe.training.seed + 1)
+    return recipe, companions
 
 
 def _find_labels(recipe: Recipe, store: ImageStore) -> Labels:
@@ -101,7 +89,7 @@ def _find_labels(recipe: Recipe, store: ImageStore) -> Labels:
     present = torch.unique(known[known >= 0])
     if len(present) < 2:
         raise SettingsError(
-            f"method.name: {recipe.method_name} learns from labels, and {recipe.data.uri} has {len(present)} classes; "
+            f"method.name: {recipe.method.title} learns from labels, and {recipe.data.uri} has {len(present)} classes; "
             "name images with labels of two classes or more, and leave data.labels on"
         )
     numbered = torch.where(known >= 0, torch.searchsorted(present, known), -1)
@@ -109,16 +97,17 @@ def _find_labels(recipe: Recipe, store: ImageStore) -> Labels:
     return Labels(numbered, names)
 
 
-def _check_sizes(method: Method, config: EncoderConfig) -> None:
-    """Raise `SettingsError` when the encoder does not take views of the sizes that the method wants."""
-    for size in sorted({*method.views.sizes(config.image_size)} - {config.image_size}):
+def _check_sizes(choice: Choice, encoder: Encoder, config: EncoderConfig) -> None:
+    """Raise `SettingsError` when the encoder does not take views of the sizes that a method wants."""
+    wanted = {size: choice.key(part) for part in choice.parts for size in part.config.views.sizes(config.image_size)}
+    for size in sorted(wanted.keys() - {config.image_size}):
         try:
-            with undisturbed(method.encoder):
-                method.encoder(torch.zeros(1, 3, size, size))
+            with undisturbed(encoder):
+                encoder(torch.zeros(1, 3, size, size))
         except (RuntimeError, AssertionError, ValueError) as error:
             raise SettingsError(
-                f"method.views: {config.name} at {config.image_size} px does not take views of {size} px ({error}); "
-                "choose an encoder that does, or views of one size"
+                f"{wanted[size]}.views: {config.name} at {config.image_size} px does not take views of {size} px "
+                f"({error}); choose an encoder that does, or views of one size"
             ) from error
 
 

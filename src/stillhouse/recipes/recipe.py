@@ -11,7 +11,7 @@ from stillhouse.config import Table, check, merge, parse_toml, to_table
 from stillhouse.data.store import DataConfig
 from stillhouse.errors import SettingsError
 from stillhouse.evaluation.config import EvaluationConfig
-from stillhouse.methods.table import find_method
+from stillhouse.methods.choice import Choice, check_choice
 from stillhouse.networks.build import EncoderConfig, check_name
 from stillhouse.networks.foreign import TeacherConfig
 from stillhouse.training.settings import TrainingConfig
@@ -30,13 +30,12 @@ class About:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Every setting of a run; `method` is an instance of the settings class of the method called `method_name`."""
+    """Every setting of a run."""
 
     about: About = About()
     data: DataConfig
     encoder: EncoderConfig
-    method_name: str
-    method: Any
+    method: Choice
     training: TrainingConfig
     evaluation: EvaluationConfig
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
@@ -46,12 +45,9 @@ class Recipe:
 
     def to_table(self) -> Table:
         """The recipe as nested plain values, without the groups that its method does not read."""
-        groups = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        name = groups.pop("method_name")
-        for unread in COMPANIONS - {find_method(name).companion}:
-            del groups[unread]
-        table = {key: to_table(group) for key, group in groups.items()}
-        return {**table, "method": {"name": name, **table["method"]}}
+        names = [field.name for field in dataclasses.fields(self)]
+        read = [name for name in names if name not in COMPANIONS - self.method.companions]
+        return {name: to_table(getattr(self, name)) for name in read} | {"method": self.method.to_table()}
 
 
 _GROUPS: dict[str, type] = {
@@ -80,36 +76,23 @@ def read_recipe(table: Table) -> Recipe:
     ]
     groups: dict[str, Any] = {}
     for name, kind in _GROUPS.items():
-        groups[name] = _checked(kind, table.get(name, {}), f"{name}.", problems)
-    method_table = table.get("method", {})
-    name = str(method_table.get("name", "")) if isinstance(method_table, dict) else ""
-    try:
-        entry = find_method(name)
-        settings = {key: value for key, value in method_table.items() if key != "name"}
-        groups["method"] = _checked(entry.config, settings, "method.", problems)
+        groups[name], found = check(kind, table.get(name, {}), f"{name}.")
+        problems += found
+    method, found = check_choice(table.get("method", {}))
+    problems += found
+    if method:
         problems += [
-            f"{group}: {name} has no {group}; choose a method with one (`stillhouse methods`), or leave it out"
-            for group in sorted(COMPANIONS - {entry.companion})
+            f"{group}: {method.title} has no {group}; choose a method with one (`stillhouse methods`), or leave it out"
+            for group in sorted(COMPANIONS - method.companions)
             if table.get(group)
         ]
-    except SettingsError as error:
-        problems.append(str(error))
     try:
         check_name(groups["encoder"].name if groups["encoder"] else EncoderConfig.name)
     except SettingsError as error:
         problems.append(str(error))
-    if problems:
+    if problems or method is None:
         raise SettingsError("\n".join(problems))
-    return Recipe(method_name=name, **groups)
-
-
-def _checked(kind: type, table: Any, prefix: str, problems: list[str]) -> Any:
-    if not isinstance(table, dict):
-        problems.append(f"{prefix[:-1]}: {table!r} is a single value; write a group of settings")
-        return None
-    settings, found = check(kind, table, prefix)
-    problems += found
-    return settings
+    return Recipe(method=method, **groups)
 
 
 def shipped_recipes() -> dict[str, Table]:

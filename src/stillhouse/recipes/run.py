@@ -180,7 +180,7 @@ def _about(prepared: Prepared, total_steps: int) -> list[str]:
     """What is going to happen, with everything that followed from the images, in a few lines."""
     recipe, encoder, training = prepared.recipe, prepared.method.encoder, prepared.recipe.training
     weights = sum(parameter.numel() for parameter in encoder.parameters()) / 1e6
-    network = f"{recipe.method_name} on {recipe.encoder.name}: {encoder.image_size} px, {weights:.2f} M weights"
+    network = f"{recipe.method.title} on {recipe.encoder.name}: {encoder.image_size} px, {weights:.2f} M weights"
     if recipe.encoder.patch_size:
         network += f", patches of {recipe.encoder.patch_size} px"
     images = f"{len(prepared.store):,} images from {recipe.data.uri}"

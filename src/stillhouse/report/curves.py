@@ -1,5 +1,6 @@
 """Which charts a run has: accuracy by block and over time, losses, rates, health, alignment."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ Entry = TypeVar("Entry")
 NUM_POINTS = 500  # per line; a longer log is thinned
 NUM_TERMS = 8  # the largest ones are drawn
 TERM_COLORS = tuple(f"--term-{number}" for number in range(1, NUM_TERMS + 1))
+OTHER_LABELS = "linear probe of the encoder, told fewer labels or wrong ones"
 DEPTH_COLORS = tuple(f"--depth-{number}" for number in range(1, 7))
 
 
@@ -26,9 +28,14 @@ class Figure:
 
 
 def accuracy_by_block(evaluation: Evaluation) -> list[Figure]:
-    """One figure per protocol that was measured at more than one block, all with the same y axis."""
+    """One figure per protocol that was measured at more than one block, all with the same y axis.
+
+    What a linear probe does with fewer or wrong labels is one more.
+    """
     protocols = [name for name in evaluation.protocols if len(evaluation.of(name, "encoder")) > 1]
     drawn = {name: _protocol_lines(evaluation, name) for name in protocols}
+    compared = _lesson_lines(evaluation)
+    drawn |= {OTHER_LABELS: compared} if compared else {}
     shared = span(line for lines in drawn.values() for line in lines)
     axes = Axes(x_title="block", y_format=".0%", y_span=shared, whole_x=True)
     return [
@@ -39,7 +46,7 @@ def accuracy_by_block(evaluation: Evaluation) -> list[Figure]:
 
 def spoken(protocol: str) -> str:
     """What a protocol is called in a heading."""
-    known = {"knn": "k-NN accuracy", "linear": "Linear accuracy"}
+    known = {"knn": "k-NN accuracy", "linear": "Linear accuracy", OTHER_LABELS: "Linear accuracy by labels"}
     return known.get(protocol.partition("(")[0], "Accuracy")
 
 
@@ -62,6 +69,19 @@ def _protocol_lines(evaluation: Evaluation, protocol: str) -> list[Line]:
             )
         )
     return lines
+
+
+def _lesson_lines(evaluation: Evaluation) -> list[Line]:
+    """The encoder's linear probe told all labels, then told others, a line for each; none where there are no others."""
+    others = evaluation.lessons
+    usual = [("all labels", name) for name in evaluation.protocols if name.startswith("linear")]
+    told = [(words, evaluation.of(name, "encoder")) for words, name in [*usual, *others.items()] if others]
+    colors = itertools.cycle(("--encoder", *TERM_COLORS))
+    return [
+        _results_line(words, results, color, 1.6 if words in others else 2.6)
+        for (words, results), color in zip(told, colors, strict=False)
+        if len(results) > 1
+    ]
 
 
 def _results_line(name: str, results: Sequence[Result], color: str, width: float) -> Line:

@@ -61,7 +61,8 @@ class KNN:
 class Result:
     """One accuracy with its 95 % interval (`()` where none was written); block 0 stands for raw pixels.
 
-    `held_out` is the accuracy on images that are neither fitted nor tested: what a block is chosen by.
+    `held_out` is the accuracy on images that are neither fitted nor tested: what a block is chosen by. `labels` says
+    which labels a probe was told, such as `1% labels` or `noise 0.4`; it is empty for all as they are.
     """
 
     subject: str
@@ -71,6 +72,7 @@ class Result:
     interval: tuple[()] | tuple[Number, Number] = ()
     held_out: Number = math.nan
     settings: dict[str, Any] = field(default_factory=dict)
+    labels: str = ""
 
     @property
     def has_interval(self) -> bool:
@@ -125,8 +127,13 @@ class Evaluation:
 
     @property
     def protocols(self) -> tuple[str, ...]:
-        """Names of the protocols, in the order of their first result."""
-        return tuple(dict.fromkeys(result.protocol for result in self.results))
+        """Names of the protocols that are told all labels as they are, in the order of their first result."""
+        return tuple(dict.fromkeys(result.protocol for result in self.results if not result.labels))
+
+    @property
+    def lessons(self) -> dict[str, str]:
+        """Protocols that are told fewer labels or wrong ones, by the words for what they are told."""
+        return {result.labels: result.protocol for result in self.results if result.labels}
 
     def of(self, protocol: str, subject: str) -> tuple[Result, ...]:
         """Finite results of one protocol and subject (`encoder`, `untrained`, `pixels`), one per block, by block."""

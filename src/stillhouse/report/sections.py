@@ -18,12 +18,15 @@ def body(run: RunFacts) -> tuple[Html, dict[str, Chart]]:
         f"{name}-{number}": figure.chart for name, (_, found) in figures.items() for number, figure in enumerate(found)
     }
     drawn = [_charts_section(name, title, found) for name, (title, found) in figures.items() if found]
-    return joined([_header(run), *drawn, *_samples(run), *_results(run), *_settings(run), *_quarantine(run)]), charts
+    return joined(
+        [_header(run), *drawn, *_samples(run), *_results(run), *_lessons(run), *_settings(run), *_quarantine(run)]
+    ), charts
 
 
 def recipe_name(run: RunFacts) -> str:
-    """The method of the recipe, else the run directory."""
-    return _text(run.recipe, "method.name") or run.name
+    """The method of the recipe, or all that it adds up; else the run directory."""
+    added = setting(run.recipe, "method.methods")
+    return " + ".join(map(str, added)) if isinstance(added, list) else _text(run.recipe, "method.name") or run.name
 
 
 def _figures(run: RunFacts) -> dict[str, tuple[str, Sequence[Figure]]]:
@@ -112,6 +115,18 @@ def _results(run: RunFacts) -> list[Html]:
     note = tag("p", f"{said}; below it the 95 % interval. Bold: what held-out images choose.")
     notes = [tag("p", f"Note: {sentence}", class_="quiet") for sentence in run.evaluation.notes]
     return [_section("results", "Evaluation", note, tag("div", *found, class_="tables"), *notes)]
+
+
+def _lessons(run: RunFacts) -> list[Html]:
+    told = run.evaluation.lessons.values()
+    if not told:
+        return []
+    said = (
+        "The linear probe again, told the labels of few images, balanced by class, or labels of which a share is wrong."
+    )
+    note = tag("p", f"{said} It is chosen by labels of that kind, too; the test has true ones.")
+    found = [tables.results_table(run.evaluation, protocol) for protocol in told]
+    return [_section("labels", "Fewer and wrong labels", note, tag("div", *found, class_="tables"))]
 
 
 def _settings(run: RunFacts) -> list[Html]:
