@@ -22,7 +22,7 @@ def settings_for(method: str, folder: Path) -> dict[str, Any]:
     known = {field.name for field in fields(entry.config)}
     small = {"queue_size": 40, "num_prototypes": 24, "num_negatives": 32}
     settings: dict[str, Any] = {f"method.{name}": small[name] for name in small if name in known}
-    if entry.companion == "teacher":
+    if entry.group == "teacher":
         settings["teacher.source"] = str(save_teacher(folder / "teacher"))
     if entry.companion == "peer":
         settings["peer.name"] = "resnet10"

@@ -24,11 +24,13 @@ def random_batch(images: int = 8, size: int = 16, seed: int = 0, views: int = 2)
     return Batch(made, torch.arange(images))
 
 
-def companions(kind: str) -> list[Encoder | FrozenTeacher]:
+def companions(kind: str) -> list[Encoder | FrozenTeacher | list[FrozenTeacher]]:
     """What a method needs beside its encoder; another architecture, so that nothing fits by chance."""
     if not kind:
         return []
     other = build_encoder(EncoderConfig(name="resnet10", image_size=16), 5)
+    if kind == "teachers":
+        return [[FrozenTeacher(other)]]
     return [FrozenTeacher(other) if kind == "teacher" else other]
 
 

@@ -86,13 +86,13 @@ def test_a_bank_row_follows_its_image_after_the_step(momentum: float, expected: 
 def test_normalizers_are_set_once_and_old_rows_are_used(make_method: MakeMethod) -> None:
     method = made(make_method)
     first = method(random_batch(views=1), 0.5)
-    normalizers = method.normalizers.clone()
+    normalizers = normalizers_of(method).clone()
     assert normalizers.all()
     again = method(random_batch(views=1), 0.5)
     assert [term.item() for term in first.values()] == [term.item() for term in again.values()]
     method.after_step(0.5)
     method(random_batch(views=1, seed=2), 0.5)
-    assert torch.equal(method.normalizers, normalizers)
+    assert torch.equal(normalizers_of(method), normalizers)
 
 
 def test_candidates_are_the_image_itself_and_uniform_others_and_change_every_step(make_method: MakeMethod) -> None:

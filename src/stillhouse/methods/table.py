@@ -9,6 +9,7 @@ from stillhouse.errors import SettingsError
 from stillhouse.methods.byol import BYOL, BYOLConfig
 from stillhouse.methods.compress import CompRess, CompRessConfig
 from stillhouse.methods.crd import CRD, CRDConfig
+from stillhouse.methods.crd_supervised import CRDSupervised, CRDSupervisedConfig
 from stillhouse.methods.dino import DINO, DINOConfig
 from stillhouse.methods.disco import DisCo, DisCoConfig
 from stillhouse.methods.dogo import DoGo, DoGoConfig
@@ -36,10 +37,16 @@ class Entry:
     config: type
     summary: str
     source: str
-    companion: Literal["", "teacher", "peer"] = ""
-    """What it needs beside the encoder: a `FrozenTeacher`, or a second encoder that learns as well."""
+    companion: Literal["", "teacher", "teachers", "peer"] = ""
+    """What it needs beside the encoder: a `FrozenTeacher`, one or several of them in a list, or a second encoder that
+    learns as well."""
     learns_from_labels: bool = False
     """Whether it is made with the images' `Labels`, last of all; every other method never sees them."""
+
+    @property
+    def group(self) -> str:
+        """Name of the recipe's group of settings that describes its companion; empty without one."""
+        return "teacher" if self.companion == "teachers" else self.companion
 
 
 METHODS = {
@@ -69,7 +76,17 @@ METHODS = {
         "Abbasi Koohpayegani et al. 2020, arXiv:2010.14713",
         "teacher",
     ),
-    "crd": Entry(CRD, CRDConfig, "find a teacher's vector among many", "Tian et al. 2020, arXiv:1910.10699", "teacher"),
+    "crd": Entry(
+        CRD, CRDConfig, "find a teacher's vector among many", "Tian et al. 2020, arXiv:1910.10699", "teachers"
+    ),
+    "crd-supervised": Entry(
+        CRDSupervised,
+        CRDSupervisedConfig,
+        "the same among other classes, and classify",
+        "Tian et al. 2020, arXiv:1910.10699",
+        "teachers",
+        learns_from_labels=True,
+    ),
     "dogo": Entry(DoGo, DoGoConfig, "two peers learn from each other", "Bhat et al. 2021, arXiv:2104.09866", "peer"),
     "disco": Entry(
         DisCo, DisCoConfig, "MoCo v2 and a teacher's vectors", "Gao et al. 2022, arXiv:2104.09124", "teacher"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stillhouse.networks.modality import Modality, present
+
 
 @dataclass(frozen=True)
 class Features:
@@ -30,6 +32,7 @@ class Encoder(nn.Module, ABC):
     Images are `[B, 3, H, W]` float in [0, 1]; normalization is the encoder's own.
     """
 
+    normalize: "Normalize"
     dim: int
     block_dims: tuple[int, ...]
     image_size: int
@@ -44,10 +47,14 @@ class Encoder(nn.Module, ABC):
 
 
 class Normalize(nn.Module):
-    """Subtract the mean and divide by the deviation of each colour channel; both travel with the weights."""
+    """Subtract the mean and divide by the deviation of each colour channel; both travel with the weights.
+
+    What the network sees of the colours comes first.
+    """
 
     mean: Tensor
     std: Tensor
+    modality: Modality = "rgb"
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
@@ -56,7 +63,7 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalize `[B, 3, H, W]` images in [0, 1]."""
-        return (images - self.mean) / self.std
+        return (present(images, self.modality) - self.mean) / self.std
 
 
 @contextmanager

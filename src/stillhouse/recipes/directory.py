@@ -181,10 +181,13 @@ class Run:
             "images": "RGB in [0, 1]; normalization is inside the encoder",
         }
         if recipe.teacher.source:
-            known = recipe.teacher
-            card["teacher"] = {
-                "source": known.source, "sha256": known.digest, "license": known.license or "unknown"
-            }  # fmt: skip
+            told = [
+                {"source": known.source, "sha256": known.digest, "license": known.license or "unknown"}
+                for known in (recipe.teacher, *recipe.teacher.more)
+            ]
+            card["teacher"] = told[0]
+            if len(told) > 1:
+                card["more_teachers"] = told[1:]
         save_encoder(folder, encoder, config, card)
         write_atomically(folder / "README.md", _readme(encoder, config, recipe, step))
 

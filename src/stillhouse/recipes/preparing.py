@@ -15,7 +15,7 @@ from stillhouse.methods.method import Method
 from stillhouse.methods.table import find_method
 from stillhouse.networks.build import EncoderConfig, build_encoder
 from stillhouse.networks.encoder import Encoder, undisturbed
-from stillhouse.networks.foreign import open_teacher
+from stillhouse.networks.foreign import open_teachers
 from stillhouse.networks.teacher import FrozenTeacher
 from stillhouse.recipes.recipe import Recipe
 from stillhouse.training.precision import choose_memory_format, choose_precision
@@ -67,12 +67,14 @@ def prepare(recipe: Recipe) -> Prepared:
     return Prepared(fitted, store, method, device)
 
 
-def _open_companions(recipe: Recipe, image_size: int) -> tuple[Recipe, list[Encoder | FrozenTeacher]]:
+def _open_companions(
+    recipe: Recipe, image_size: int
+) -> tuple[Recipe, list[Encoder | FrozenTeacher | list[FrozenTeacher]]]:
     """What the method needs beside its encoder; and the recipe with what was found out about it."""
     kind = find_method(recipe.method_name).companion
-    if kind == "teacher":
-        opened = open_teacher(recipe.teacher)
-        return replace(recipe, teacher=opened.config), [FrozenTeacher(opened.encoder, opened.config.image_size)]
+    if kind in ("teacher", "teachers"):
+        teachers, found = open_teachers(recipe.teacher)
+        return replace(recipe, teacher=found), [teachers if kind == "teachers" else teachers[0]]
     if kind == "peer":
         config = recipe.peer.fit(recipe.encoder.image_size or image_size)
         return replace(recipe, peer=config), [build_encoder(config, recipe.training.seed + 1)]

@@ -13,7 +13,7 @@ from stillhouse.errors import SettingsError
 from stillhouse.evaluation.config import EvaluationConfig
 from stillhouse.methods.table import find_method
 from stillhouse.networks.build import EncoderConfig, check_name
-from stillhouse.networks.foreign import TeacherConfig
+from stillhouse.networks.foreign import TeachersConfig
 from stillhouse.training.settings import TrainingConfig
 
 
@@ -39,8 +39,8 @@ class Recipe:
     method: Any
     training: TrainingConfig
     evaluation: EvaluationConfig
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    """Read by methods that learn from a frozen teacher."""
+    teacher: TeachersConfig = field(default_factory=TeachersConfig)
+    """Read by methods that learn from a frozen teacher, or from several."""
     peer: EncoderConfig = field(default_factory=EncoderConfig)
     """Read by methods in which two networks learn together."""
 
@@ -48,7 +48,7 @@ class Recipe:
         """The recipe as nested plain values, without the groups that its method does not read."""
         groups = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         name = groups.pop("method_name")
-        for unread in COMPANIONS - {find_method(name).companion}:
+        for unread in COMPANIONS - {find_method(name).group}:
             del groups[unread]
         table = {key: to_table(group) for key, group in groups.items()}
         return {**table, "method": {"name": name, **table["method"]}}
@@ -60,7 +60,7 @@ _GROUPS: dict[str, type] = {
     "encoder": EncoderConfig,
     "training": TrainingConfig,
     "evaluation": EvaluationConfig,
-    "teacher": TeacherConfig,
+    "teacher": TeachersConfig,
     "peer": EncoderConfig,
 }
 COMPANIONS = {"teacher", "peer"}
@@ -89,9 +89,11 @@ def read_recipe(table: Table) -> Recipe:
         groups["method"] = _checked(entry.config, settings, "method.", problems)
         problems += [
             f"{group}: {name} has no {group}; choose a method with one (`stillhouse methods`), or leave it out"
-            for group in sorted(COMPANIONS - {entry.companion})
+            for group in sorted(COMPANIONS - {entry.group})
             if table.get(group)
         ]
+        if entry.companion == "teacher" and groups["teacher"] and groups["teacher"].more:
+            problems.append(f"teacher.more: {name} learns from one teacher; name only one, or choose crd")
     except SettingsError as error:
         problems.append(str(error))
     try:
