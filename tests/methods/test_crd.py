@@ -10,7 +10,7 @@ from stillhouse.data.candidates import uniform_candidates
 from stillhouse.errors import SettingsError
 from stillhouse.losses.noise_contrastive import noise_contrastive, partner_scores
 from stillhouse.methods.crd import CRD, CRDConfig
-from stillhouse.methods.partners import PartnerSearch, PartnersConfig
+from stillhouse.methods.partners import PartnersConfig, PartnerSearch
 from stillhouse.networks.build import EncoderConfig, build_encoder
 from stillhouse.networks.memory import MemoryBank
 from stillhouse.networks.teacher import FrozenTeacher

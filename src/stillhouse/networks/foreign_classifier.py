@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def linear_classifier(weights: Mapping[str, Tensor], dim: int) -> nn.Linear | None:
-    """The layer from image vectors `[B, D]` to class scores `[B, C]`, if these weights are one linear layer and no more.
+    """The layer from image vectors `[B, D]` to class scores `[B, C]`, if these weights are one linear layer alone.
 
     Args:
         weights: what was left over when an encoder was filled.
