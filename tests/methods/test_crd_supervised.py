@@ -51,15 +51,16 @@ def slow_search(search: PartnerSearch, own: Tensor, wanted: Tensor, candidates: 
 
 
 def test_all_terms_equal_a_slow_loop_with_two_teachers() -> None:
-    weights = {"cross_entropy_weight": 0.7, "distillation_weight": 0.9, "contrast_weight": 0.8}
-    method = made(teacher(1), teacher(2), teacher_weights=(1.0, 2.0), **weights).double().eval()
+    weights: dict[str, Any] = {"cross_entropy_weight": 0.7, "distillation_weight": 0.9, "contrast_weight": 0.8}
+    teachers = teacher(1), teacher(2)
+    method = made(*teachers, teacher_weights=(1.0, 2.0), **weights).double().eval()
     batch = random_batch(views=1)
     view, index = batch.views[0].double(), batch.index
     terms = method(type(batch)((view,), index), 0.5)
     with torch.no_grad():
         own, scores = method.student(view), method.classifier(method.student(view))
-        wanted = [each(view) for each in method.teachers]
-        classified = torch.stack([t.classify(w) for t, w in zip(method.teachers, wanted, strict=True)]).mean(0)
+        wanted = [each(view) for each in teachers]
+        classified = torch.stack([t.classify(w) for t, w in zip(teachers, wanted, strict=True)]).mean(0)
         entropy, distilled, known = 0.0, 0.0, 0
         for i, (row, told) in enumerate(zip(scores, classified, strict=True)):
             label = int(LABELS.of[index[i]])
@@ -108,7 +109,9 @@ def test_distillation_moves_the_student_and_no_teacher() -> None:
 
 def test_relax_stores_under_the_images_own_place() -> None:
     method = made(teacher(1), positive="relax", momentum=0.0)
-    bank = method.partners.searches[0].student_bank
+    (search,) = method.partners.searches
+    assert isinstance(search, PartnerSearch)
+    bank = search.student_bank
     before = bank.rows.clone()
     method(random_batch(views=1, images=3), 0.5)
     method.after_step(0.5)

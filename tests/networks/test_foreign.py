@@ -8,7 +8,6 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from torch import nn
 from torchvision import models
 
 from stillhouse.errors import RunError, SettingsError
@@ -81,20 +80,20 @@ def test_published_weights_of_timm_with_their_classifier(monkeypatch: pytest.Mon
 
 
 def test_published_weights_of_torchvision_with_their_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, made = models.get_model, []
+    plain: Any = models.get_model
+    asked: list[str] = []
 
-    def create(name: str, weights: str | None = None) -> nn.Module:
-        assert weights == "DEFAULT"
-        made.append(plain(name).eval())
-        return made[0]
+    def create(name: str, weights: str) -> Any:
+        asked.append(weights)
+        torch.manual_seed(1)
+        return plain(name)
 
-    model, images = plain("resnet18").eval(), torch.rand(1, 3, 64, 64)
-    monkeypatch.setattr(models, "get_model", lambda name, weights: model)
-    classified = model.fc
-    teacher = opened(source="torchvision:resnet18", image_size=64).frozen()
-    torch.testing.assert_close(teacher.classify(teacher(images)), classified(model(teacher.encoder.normalize(images))))
     monkeypatch.setattr(models, "get_model", create)
+    model, images = create("resnet18", "").eval(), torch.rand(1, 3, 64, 64)
+    teacher = opened(source="torchvision:resnet18", image_size=64).frozen()
+    torch.testing.assert_close(teacher.classify(teacher(images)), model(teacher.encoder.normalize(images)))
     assert opened(source="torchvision:mobilenet_v3_small", image_size=64).classifier is None  # two layers
+    assert asked[1:] == ["DEFAULT"] * 2
 
 
 def test_only_one_linear_layer_on_the_image_vector_is_a_classifier() -> None:

@@ -62,7 +62,7 @@ class CRDSupervised(Method):
         self.classifier = nn.Linear(encoder.dim, len(labels.classes))
         self.register_buffer("labels", labels.of.clone(), persistent=False)
         self.register_buffer("groups", class_groups(labels), persistent=False)
-        self._check(labels)
+        self._check(teachers, labels)
 
     @property
     def encoder(self) -> Encoder:
@@ -75,9 +75,9 @@ class CRDSupervised(Method):
         scores = self.classifier(own)
         terms = {"cross_entropy": config.cross_entropy_weight * self._cross_entropy(scores, self.labels[index])}
         if config.distillation_weight:
-            told = torch.stack([each.classify(rows) for each, rows in zip(self.teachers, wanted, strict=True)]).mean(0)
-            distilled = knowledge_distillation(scores, told, config.distillation_temperature)
-            terms["distillation"] = config.distillation_weight * distilled
+            told = [each.classify(rows) for each, rows in zip(self.teachers, wanted, strict=True)]  # type: ignore[operator]
+            mean, temperature = torch.stack(told).mean(0), config.distillation_temperature
+            terms["distillation"] = config.distillation_weight * knowledge_distillation(scores, mean, temperature)
         step = int(self.partners.step)
         candidates = class_candidates(index, self.groups, config.num_negatives, step, config.positive)
         contrast = self.partners(own, wanted, index, candidates)
@@ -92,7 +92,7 @@ class CRDSupervised(Method):
         known = sum_over_processes((classes >= 0).sum().to(scores.dtype)) / world_size()
         return F.cross_entropy(scores, classes, ignore_index=-1, reduction="sum") / known.clamp_min(1 / world_size())
 
-    def _check(self, labels: Labels) -> None:
+    def _check(self, teachers: Sequence[FrozenTeacher], labels: Labels) -> None:
         """Raise `SettingsError` when labels, images and teachers do not belong together."""
         if len(labels.of) != self.config.num_images:
             raise SettingsError(
@@ -102,7 +102,7 @@ class CRDSupervised(Method):
             raise SettingsError("data: all images are of one class, so there are no negatives; give images of more")
         if not self.config.distillation_weight:
             return
-        for number, teacher in enumerate(self.teachers, 1):
+        for number, teacher in enumerate(teachers, 1):
             found = teacher.num_classes
             if found == 0:
                 raise SettingsError(

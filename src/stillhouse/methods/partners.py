@@ -146,5 +146,5 @@ class Partners(nn.Module):
     def advance(self) -> None:
         """Let the banks see what the step added; called once after every optimizer step."""
         for search in self.searches:
-            search.advance()
+            search.advance()  # type: ignore[operator]
         self.step += 1

@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from annotated_types import Interval
@@ -59,6 +59,9 @@ class TeachersConfig(TeacherConfig):
 
     more: tuple[TeacherConfig, ...] = ()
     """Further teachers, each with settings of its own; what the first requires of licences holds for all."""
+
+
+C = TypeVar("C", bound=TeacherConfig)
 
 
 @dataclass(frozen=True)
@@ -134,14 +137,13 @@ def digest_of(*networks: nn.Module) -> str:
 
 def absolute_sources(config: TeachersConfig) -> TeachersConfig:
     """The same teachers, named so that they are found from any working directory."""
-    more = tuple(replace(each, **_absolute(each)) for each in config.more)
-    return replace(config, **_absolute(config), more=more)
+    return replace(_absolute(config), more=tuple(map(_absolute, config.more)))
 
 
-def _absolute(config: TeacherConfig) -> dict[str, str]:
+def _absolute(config: C) -> C:
     source, weights = Path(config.source), config.weights
     found = config.source if not config.source or not source.is_dir() else str(source.resolve())
-    return {"source": found, "weights": str(Path(weights).resolve()) if weights else ""}
+    return replace(config, source=found, weights=str(Path(weights).resolve()) if weights else "")
 
 
 def _find(config: TeacherConfig) -> tuple[Encoder, str, nn.Module | None]:

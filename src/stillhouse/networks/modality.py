@@ -26,7 +26,8 @@ def present(images: Tensor, modality: Modality) -> Tensor:
     """
     if modality == "rgb":
         return images
-    lightness, colour = to_lab(images).split((1, 2), dim=1)
+    lab = to_lab(images)
+    lightness, colour = lab[:, :1], lab[:, 1:]
     if modality == "luminance":
         return (lightness / 100).expand(-1, 3, -1, -1)
     return torch.cat([colour / 100, torch.zeros_like(lightness)], dim=1) + 0.5
@@ -44,7 +45,8 @@ def to_lab(images: Tensor) -> Tensor:
     Source: IEC 61966-2-1 (sRGB), CIE 15 (Lab).
     """
     images = images.to(torch.promote_types(images.dtype, torch.float32))
-    linear = torch.where(images <= 0.04045, images / 12.92, ((images.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4)
+    bent = ((images.clamp_min(0.04045) + 0.055) / 1.055).pow(2.4)
+    linear = torch.where(images <= 0.04045, images / 12.92, bent)
     x, y, z = (_root(_mixed(linear, shares)) for shares in _TO_XYZ)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
 
@@ -58,4 +60,4 @@ def _mixed(linear: Tensor, shares: tuple[float, float, float]) -> Tensor:
 
 def _root(values: Tensor) -> Tensor:
     straight = values / (3 * _EDGE**2) + 4 / 29
-    return torch.where(values > _EDGE**3, values.clamp_min(_EDGE**3) ** (1 / 3), straight)
+    return torch.where(values > _EDGE**3, values.clamp_min(_EDGE**3).pow(1 / 3), straight)

@@ -11,6 +11,7 @@ from stillhouse.config import Table, differences, parse_toml, to_toml
 from stillhouse.errors import RunError
 from stillhouse.files import write_atomically
 from stillhouse.methods.method import Method
+from stillhouse.methods.table import find_method
 from stillhouse.networks.build import EncoderConfig
 from stillhouse.networks.encoder import Encoder
 from stillhouse.networks.saved import load_encoder, save_encoder
@@ -202,7 +203,8 @@ def load(path: str | Path) -> Encoder:
 
 
 def _readme(encoder: Encoder, config: EncoderConfig, recipe: Recipe, step: int) -> str:
-    return f"""# {config.name}, trained without labels by {recipe.method_name}
+    labels = "with" if find_method(recipe.method_name).learns_from_labels else "without"
+    return f"""# {config.name}, trained {labels} labels by {recipe.method_name}
 
 {step} steps at {encoder.image_size} px with stillhouse. Width of each depth: {list(encoder.block_dims)}.
 
