@@ -123,6 +123,20 @@ def test_normalizers_are_set_once_and_old_rows_are_used(make_method: MakeMethod)
     assert torch.equal(normalizers_of(loaded), normalizers)
 
 
+def test_normalizers_may_follow_the_scores() -> None:
+    config = PartnersConfig(num_images=20, num_negatives=6, output_dim=8, normalizer_momentum=0.9)
+    search, index, expected = PartnerSearch(config, 5, 5).double(), torch.arange(4), 0.0
+    for step in range(3):
+        own, wanted = unit(4, 5, seed=step), unit(4, 5, seed=step + 9)
+        candidates = uniform_candidates(index, 20, 6, step)
+        anchors = torch.nn.functional.normalize(search.student_projector(own), dim=1)
+        goal = 20 * partner_scores(anchors, search.teacher_bank.rows, candidates, 0.07).mean().item()
+        expected = 0.9 * expected + 0.1 * goal if step else goal
+        search(own, wanted, index, candidates)
+        search.advance()
+        assert search.normalizers[0].item() == pytest.approx(expected, rel=1e-9)
+
+
 def test_swapping_both_sides_swaps_the_terms() -> None:
     config = PartnersConfig(num_images=20, num_negatives=6, output_dim=8)
     search, swapped = (PartnerSearch(config, 5, 5).double() for _ in range(2))

@@ -60,13 +60,15 @@ def class_candidates(index: Tensor, groups: Tensor, num_negatives: int, step: in
     shuffled = torch.randperm(len(groups), generator=generator).to(index.device)
     drawn = torch.randint(len(groups), (2, everyone), generator=generator)
     starts, picks = drawn[:, position(index) :][:, : len(index)].to(index.device)
-    candidates = index.new_empty(len(index), num_negatives + 1)
+    candidates = index[:, None].repeat(1, num_negatives + 1)
     wanted, in_order = groups[index], groups[shuffled]
     for group in wanted.unique():
         rows = (wanted == group).nonzero()[:, 0]
-        others, members = shuffled[in_order != group], shuffled[in_order == group]
+        others = shuffled[in_order != group]
         repeats = 1 + -(-(num_negatives - 1) // len(others))
         windows = others.repeat(repeats).unfold(0, num_negatives, 1)
         candidates[rows, 1:] = windows[starts[rows] % len(others)]
-        candidates[rows, 0] = index[rows] if positive == "exact" else members[picks[rows] % len(members)]
+        if positive == "relax":
+            members = shuffled[in_order == group]
+            candidates[rows, 0] = members[picks[rows] % len(members)]
     return candidates

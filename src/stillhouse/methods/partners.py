@@ -32,6 +32,8 @@ class PartnersConfig:
     output_dim: Annotated[int, Interval(ge=1, le=65536)] = 128
     momentum: Annotated[float, Interval(ge=0, le=1)] = 0.5
     """Share of an image's stored row that stays when it is seen again."""
+    normalizer_momentum: Annotated[float, Interval(ge=0, le=1)] = 1.0
+    """Share of the normalizers that stays in every step; 1 keeps those of the first batch, as published."""
     teacher_weights: tuple[Annotated[float, Ge(0)], ...] = ()
     """Of the terms of each teacher; empty is 1 for every teacher."""
     num_images: Annotated[int, Ge(0)] = 0
@@ -57,11 +59,11 @@ class PartnerSearch(nn.Module):
     """
 
     normalizers: Tensor
-    """Of the scores against the teacher's and the student's bank; 0 until the first batch has set them, `[2]`."""
+    """What scores against the teacher's and the student's bank are divided by; 0 until the first batch, `[2]`."""
 
     def __init__(self, config: PartnersConfig, student_dim: int, teacher_dim: int) -> None:
         super().__init__()
-        self.temperature = config.temperature
+        self.temperature, self.normalizer_momentum = config.temperature, config.normalizer_momentum
         self.student_projector = nn.Linear(student_dim, config.output_dim)
         self.teacher_projector = nn.Linear(teacher_dim, config.output_dim)
         self.student_bank = MemoryBank(config.num_images, config.output_dim, config.momentum)
@@ -82,7 +84,7 @@ class PartnerSearch(nn.Module):
             partner_scores(own, self.teacher_bank.rows, candidates, self.temperature),
             partner_scores(wanted, self.student_bank.rows, candidates, self.temperature),
         )
-        self._set_normalizers(scores)
+        self._follow(scores)
         self.student_bank.add(index, own)
         self.teacher_bank.add(index, wanted)
         num_images = len(self.student_bank.rows)
@@ -97,11 +99,13 @@ class PartnerSearch(nn.Module):
         self.teacher_bank.advance()
 
     @torch.no_grad()
-    def _set_normalizers(self, scores: Sequence[Tensor]) -> None:
-        """Once: as many times the mean score of the first batch as there are images."""
-        if not self.normalizers.any():
+    def _follow(self, scores: Sequence[Tensor]) -> None:
+        """Set the normalizers to as many times the mean score as there are images, or move them towards that."""
+        kept = self.normalizer_momentum if self.normalizers.any() else 0.0
+        if kept < 1:
             means = torch.stack([each.mean() for each in scores]).to(self.normalizers.dtype)
-            self.normalizers.copy_(sum_over_processes(means) / world_size() * len(self.student_bank.rows))
+            goal = sum_over_processes(means) / world_size() * len(self.student_bank.rows)
+            self.normalizers.copy_(kept * self.normalizers + (1 - kept) * goal)
 
 
 class Partners(nn.Module):

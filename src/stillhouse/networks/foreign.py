@@ -76,7 +76,10 @@ class OpenedTeacher:
     def frozen(self) -> FrozenTeacher:
         """The teacher that a method is made with."""
         config = self.config
-        return FrozenTeacher(self.encoder, config.image_size, modality=config.modality, classifier=self.classifier)
+        brought = self.encoder.normalize.modality == config.modality
+        return FrozenTeacher(
+            self.encoder, config.image_size, modality="rgb" if brought else config.modality, classifier=self.classifier
+        )
 
 
 def open_teachers(config: TeachersConfig) -> tuple[list[FrozenTeacher], TeachersConfig]:
@@ -172,7 +175,7 @@ def _from_run(folder: Path, config: TeacherConfig) -> tuple[Encoder, str, nn.Mod
         raise SettingsError("teacher.weights: a run directory brings its own weights; leave out --teacher-weights")
     inner = folder if (folder / CARD).exists() else folder / "encoder"
     encoder, built = load_encoder(inner)
-    if built.modality != "rgb" and config.modality != "rgb":
+    if "rgb" not in (config.modality, built.modality) and config.modality != built.modality:
         raise SettingsError(
             f"teacher.modality: {config.modality}, but {folder} brings its own, {built.modality}; leave it out"
         )
