@@ -88,7 +88,7 @@ def test_a_teacher_is_shown_what_its_settings_say(tmp_path: Path) -> None:
     config = EncoderConfig(name="resnet10", image_size=16, modality="luminance").fit(16)
     save_encoder(tmp_path / "encoder", build_encoder(config, 5), config, {})
     for named in ("rgb", "luminance"):  # what it brings along is not applied twice
-        own = open_teacher(TeacherConfig(source=str(tmp_path), modality=named)).frozen()  # type: ignore[arg-type]
+        own = open_teacher(TeacherConfig(source=str(tmp_path), modality=named)).frozen()
         torch.testing.assert_close(own(images), teacher(images))
     with pytest.raises(SettingsError, match=r"teacher\.modality: chrominance, but .* brings its own, luminance"):
         open_teacher(TeacherConfig(source=str(tmp_path), modality="chrominance"))
