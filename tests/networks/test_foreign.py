@@ -13,9 +13,10 @@ from torchvision import models
 from stillhouse.errors import RunError, SettingsError
 from stillhouse.methods.simreg import SimReg, SimRegConfig
 from stillhouse.networks.build import EncoderConfig, build_encoder
-from stillhouse.networks.foreign import TeacherConfig, TeachersConfig, open_teacher, open_teachers
+from stillhouse.networks.foreign import TeacherConfig, open_teacher
 from stillhouse.networks.foreign_classifier import linear_classifier
 from stillhouse.networks.saved import save_encoder
+from stillhouse.networks.several_teachers import TeachersConfig, open_teachers
 from stillhouse.networks.teacher import FrozenTeacher
 from tests.methods.conftest import random_batch
 from tests.teachers import save_teacher

@@ -53,14 +53,6 @@ class TeacherConfig:
     """What the teacher's card states; filled in when training starts."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TeachersConfig(TeacherConfig):
-    """Which frozen networks teach: one, and others where the method learns from several."""
-
-    more: tuple[TeacherConfig, ...] = ()
-    """Further teachers, each with settings of its own; what the first requires of licences holds for all."""
-
-
 C = TypeVar("C", bound=TeacherConfig)
 
 
@@ -80,23 +72,6 @@ class OpenedTeacher:
         return FrozenTeacher(
             self.encoder, config.image_size, modality="rgb" if brought else config.modality, classifier=self.classifier
         )
-
-
-def open_teachers(config: TeachersConfig) -> tuple[list[FrozenTeacher], TeachersConfig]:
-    """Open the first teacher and all further ones; their settings with everything found out written down.
-
-    Raises:
-        SettingsError: as in `open_teacher`, for any of them.
-    """
-    first = open_teacher(config)
-    others = [
-        open_teacher(replace(each, require_license=each.require_license or config.require_license))
-        for each in config.more
-    ]
-    found = {name: getattr(first.config, name) for name in ("image_size", "digest", "license")}
-    return [each.frozen() for each in (first, *others)], replace(
-        config, **found, more=tuple(each.config for each in others)
-    )
 
 
 def open_teacher(config: TeacherConfig) -> OpenedTeacher:
@@ -138,12 +113,8 @@ def digest_of(*networks: nn.Module) -> str:
     return total.hexdigest()
 
 
-def absolute_sources(config: TeachersConfig) -> TeachersConfig:
-    """The same teachers, named so that they are found from any working directory."""
-    return replace(_absolute(config), more=tuple(map(_absolute, config.more)))
-
-
-def _absolute(config: C) -> C:
+def absolute_source(config: C) -> C:
+    """The same teacher, named so that it is found from any working directory."""
     source, weights = Path(config.source), config.weights
     found = config.source if not config.source or not source.is_dir() else str(source.resolve())
     return replace(config, source=found, weights=str(Path(weights).resolve()) if weights else "")
@@ -155,7 +126,7 @@ def _find(config: TeacherConfig) -> tuple[Encoder, str, nn.Module | None]:
     if Path(source).is_dir():
         return _from_run(Path(source), config)
     kind, _, name = source.rpartition(":")
-    own_weights, encoder = not config.weights, None
+    own_weights = not config.weights
     left: Mapping[str, Tensor] = {}
     license_ = ""
     if kind == "timm":

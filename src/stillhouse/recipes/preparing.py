@@ -15,7 +15,7 @@ from stillhouse.methods.method import Method
 from stillhouse.methods.table import find_method
 from stillhouse.networks.build import EncoderConfig, build_encoder
 from stillhouse.networks.encoder import Encoder, undisturbed
-from stillhouse.networks.foreign import open_teachers
+from stillhouse.networks.several_teachers import open_teachers
 from stillhouse.networks.teacher import FrozenTeacher
 from stillhouse.recipes.recipe import Recipe
 from stillhouse.training.precision import choose_memory_format, choose_precision

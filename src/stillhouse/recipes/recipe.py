@@ -13,7 +13,7 @@ from stillhouse.errors import SettingsError
 from stillhouse.evaluation.config import EvaluationConfig
 from stillhouse.methods.table import find_method
 from stillhouse.networks.build import EncoderConfig, check_name
-from stillhouse.networks.foreign import TeachersConfig
+from stillhouse.networks.several_teachers import TeachersConfig
 from stillhouse.training.settings import TrainingConfig
 
 

@@ -21,7 +21,7 @@ from stillhouse.errors import Interrupted, SettingsError
 from stillhouse.evaluation.monitor import HealthMonitor, Monitor
 from stillhouse.files import write_atomically
 from stillhouse.methods.method import Method
-from stillhouse.networks.foreign import absolute_sources
+from stillhouse.networks.several_teachers import absolute_sources
 from stillhouse.networks.synchronized import synchronize_norms
 from stillhouse.recipes.directory import Run
 from stillhouse.recipes.preparing import Prepared, prepare
