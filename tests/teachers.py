@@ -30,7 +30,7 @@ def settings_for(method: str, folder: Path) -> dict[str, Any]:
         prefix = f"method.{name}." if is_sum else "method."
         settings |= {f"{prefix}{key}": small[key] for key in small if key in known}
     needed = {kind for name in names for kind in METHODS[name].companions}
-    if "teacher" in needed:
+    if needed & {"teacher", "teachers"}:
         settings["teacher.source"] = str(save_teacher(folder / "teacher"))
     if "peer" in needed:
         settings["peer.name"] = "resnet10"

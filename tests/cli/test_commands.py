@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from stillhouse.cli.main import main
+from stillhouse.cli.main import main, train
 from stillhouse.methods.table import METHODS
+from stillhouse.recipes import run
+from stillhouse.recipes.directory import Run
 from stillhouse.recipes.recipe import find_recipe, read_recipe, shipped_recipes
 from tests.teachers import settings_for
 
@@ -206,3 +209,20 @@ def test_torchrun_trains_and_resumes(tmp_path: Path) -> None:
         assert result.stdout.count("trained: ") == 1
     steps = [json.loads(line)["step"] for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     assert max(steps) == 12
+
+
+def test_the_first_teacher_and_all_further_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[dict[str, Any]] = []
+
+    def listen(recipe: str, data: str, out: Path, settings: dict[str, Any], listeners: Any) -> Any:
+        heard.append(settings)
+        return Run(out)
+
+    monkeypatch.setattr(run, "train", listen)
+    for teachers in ([], ["runs/a"], ["runs/a", "timm:b", "runs/c"]):
+        train("crd", tmp_path, teacher=teachers)
+    assert heard == [
+        {},
+        {"teacher.source": "runs/a"},
+        {"teacher.source": "runs/a", "teacher.more": [{"source": "timm:b"}, {"source": "runs/c"}]},
+    ]

@@ -35,9 +35,10 @@ def companions() -> dict[str, Companion]:
     Labels are those of 64 images in three classes, every fourth unknown.
     """
     other = build_encoder(EncoderConfig(name="resnet10", image_size=16), 5)
+    teacher = FrozenTeacher(other)
     numbers = torch.arange(64) % 4
     labels = Labels(numbers.where(numbers < 3, -1), ("a", "b", "c"))
-    return {"teacher": FrozenTeacher(other), "peer": other, "labels": labels}
+    return {"teacher": teacher, "teachers": [teacher], "peer": other, "labels": labels}
 
 
 def build_method(name: str, encoder: str = "vit_nano", seed: int = 0, **settings: Any) -> Method:

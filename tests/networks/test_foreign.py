@@ -1,5 +1,6 @@
 """Teachers from anywhere, frozen; and what is said when one does not fit."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from stillhouse.errors import RunError, SettingsError
 from stillhouse.methods.simreg import SimReg, SimRegConfig
 from stillhouse.networks.build import EncoderConfig, build_encoder
 from stillhouse.networks.foreign import TeacherConfig, open_teacher
+from stillhouse.networks.foreign_classifier import linear_classifier
+from stillhouse.networks.saved import save_encoder
+from stillhouse.networks.several_teachers import TeachersConfig, open_teachers
 from stillhouse.networks.teacher import FrozenTeacher
 from tests.methods.conftest import random_batch
 from tests.teachers import save_teacher
@@ -56,6 +60,84 @@ def test_timm_weights_from_a_file_with_or_without_a_classifier(file: str, tmp_pa
     expected = model.forward_head(model.forward_features((images - mean) / std), pre_logits=True)
     torch.testing.assert_close(found.encoder(images), expected)
     assert found.config.license == ("mit" if file.endswith("safetensors") else "")
+    teacher = found.frozen()
+    assert teacher.num_classes == 3
+    torch.testing.assert_close(teacher.classify(teacher(images)), model((images - mean) / std))
+
+
+def test_published_weights_of_timm_with_their_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = timm.create_model
+
+    def create(name: str, pretrained: bool = False, **arguments: Any) -> Any:
+        torch.manual_seed(7 if pretrained else 1)
+        return plain(name, **arguments)
+
+    monkeypatch.setattr(timm, "create_model", create)
+    model = create(SMALL, pretrained=True).eval()
+    teacher, images = opened(source=f"timm:{SMALL}", image_size=64).frozen(), torch.rand(1, 3, 64, 64)
+    assert teacher.num_classes == 1000
+    expected = model(teacher.encoder.normalize(images))
+    torch.testing.assert_close(teacher.classify(teacher(images)), expected)
+
+
+def test_published_weights_of_torchvision_with_their_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain: Any = models.get_model
+    asked: list[str] = []
+
+    def create(name: str, weights: str) -> Any:
+        asked.append(weights)
+        torch.manual_seed(1)
+        return plain(name)
+
+    monkeypatch.setattr(models, "get_model", create)
+    model, images = create("resnet18", "").eval(), torch.rand(1, 3, 64, 64)
+    teacher = opened(source="torchvision:resnet18", image_size=64).frozen()
+    torch.testing.assert_close(teacher.classify(teacher(images)), model(teacher.encoder.normalize(images)))
+    assert opened(source="torchvision:mobilenet_v3_small", image_size=64).classifier is None  # two layers
+    assert asked[1:] == ["DEFAULT"] * 2
+
+
+def test_only_one_linear_layer_on_the_image_vector_is_a_classifier() -> None:
+    matrix, bias = torch.rand(3, 4), torch.rand(3)
+    for weights in ({"fc.weight": matrix}, {"head.fc.weight": matrix, "head.fc.bias": bias}):
+        layer = linear_classifier(weights, 4)
+        assert layer is not None
+        expected = matrix.sum(1) + (bias if len(weights) > 1 else 0)
+        torch.testing.assert_close(layer(torch.ones(4)), expected)
+    for refused in (
+        {},
+        {"fc.bias": bias},
+        {"fc.weight": torch.rand(3, 5)},
+        {"fc.0.weight": torch.rand(4, 4), "fc.2.weight": matrix},
+        {"fc.weight": matrix, "fc.bias": torch.rand(4)},
+        {"fc.weight": matrix, "fc.bias": bias, "fc.norm.weight": bias},
+    ):
+        assert linear_classifier(refused, 4) is None
+
+
+def test_several_teachers_are_opened_in_order_and_the_licence_is_asked_of_all(tmp_path: Path) -> None:
+    first = save_teacher(tmp_path / "a", license="mit")
+    config = EncoderConfig(name="vit_nano", image_size=16).fit(16)
+    save_encoder(tmp_path / "b" / "encoder", build_encoder(config, 2), config, {"license": "cc-by-nc-4.0"})
+    wanted = TeachersConfig(source=str(first), more=(TeacherConfig(source=str(tmp_path / "b"), image_size=32),))
+    teachers, found = open_teachers(wanted)
+    assert [teacher.dim for teacher in teachers] == [512, 64]
+    assert (found.license, found.more[0].license) == ("mit", "cc-by-nc-4.0")
+    assert (found.image_size, found.more[0].image_size) == (16, 32)
+    assert len({found.digest, found.more[0].digest, ""}) == 3
+    assert open_teachers(found)[1] == found
+    with pytest.raises(SettingsError, match=r"b has the licence cc-by-nc-4\.0"):
+        open_teachers(replace(wanted, require_license="permissive"))
+
+
+def test_the_digest_covers_the_classifier(tmp_path: Path) -> None:
+    digests = []
+    for seed in (1, 2):
+        good = dict(build_encoder(EncoderConfig(name="resnet10", image_size=16), 5).state_dict())
+        torch.manual_seed(seed)
+        torch.save({**good, "network.fc.weight": torch.rand(3, 512)}, tmp_path / "w.pt")
+        digests.append(opened(source="resnet10", weights=str(tmp_path / "w.pt"), image_size=16).config.digest)
+    assert digests[0] != digests[1]
 
 
 def test_torchvision_weights_from_a_file(tmp_path: Path) -> None:

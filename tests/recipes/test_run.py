@@ -421,6 +421,35 @@ def test_what_taught_is_in_the_students_card(tmp_path: Path, train_tiny: TrainTi
     assert "teacher" not in read_checkpoint(run.checkpoints.last)["method"]
 
 
+@pytest.mark.parametrize("method", ["crd", "crd-supervised"])
+def test_several_teachers_are_told_resumed_and_carded(method: str, tmp_path: Path, train_tiny: TrainTiny) -> None:
+    config = EncoderConfig(name="vit_nano", image_size=16).fit(16)
+    save_encoder(tmp_path / "second/encoder", build_encoder(config, 2), config, {"license": "mit"})
+    named = {"teacher.more": [{"source": str(tmp_path / "second")}], "method.teacher_weights": [1.0, 0.5]}
+    with pytest.raises(CrashError):
+        train_tiny(tmp_path / "run", method, [DiesAt(3)], named | {"training.epochs": 1})
+    run = resume(tmp_path / "run")
+    assert len(read_checkpoint(run.checkpoints.last)["method"]["partners.searches.1.teacher_bank.rows"]) == 64
+    card = json.loads((run.encoder_folder / "card.json").read_text())
+    assert [each["license"] for each in card["more_teachers"]] == ["mit"]
+    told = "\n".join(records(run, "start")[0]["about"])
+    assert told.count("teacher: ") == 2
+    with pytest.raises(SettingsError, match=r"teacher\.more: seed learns from one teacher"):
+        train_tiny(tmp_path / "other", "seed", settings={"teacher.more": [{"source": str(tmp_path / "second")}]})
+
+
+def test_a_student_of_colour_from_a_teacher_of_brightness_is_judged_as_any_other(
+    tmp_path: Path, train_tiny: TrainTiny
+) -> None:
+    settings = {"encoder.modality": "chrominance", "teacher.modality": "luminance", "training.epochs": 1}
+    run = train_tiny(tmp_path / "run", "crd", settings=settings)
+    assert json.loads((run.encoder_folder / "card.json").read_text())["encoder"]["modality"] == "chrominance"
+    gray = torch.rand(1, 1, 16, 16).expand(-1, 3, -1, -1)
+    assert torch.equal(run.load()(gray), run.load()(0.5 * gray))  # digits have no colour: all images are one to it
+    judged = evaluate_run(run.folder, "digits#test", settings=QUICK)
+    assert judged.of("encoder", "knn")[-1].accuracy < 0.3 < judged.of("pixels", "knn")[0].accuracy
+
+
 def test_views_that_the_encoder_does_not_take_are_told_before_anything_is_written(
     tmp_path: Path, train_tiny: TrainTiny
 ) -> None:

@@ -29,15 +29,17 @@ Data = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Run directory to make.")]
-Teacher = Annotated[
-    str,
+Teachers = Annotated[
+    list[str],
     typer.Option(
         "--teacher",
-        help="Frozen teacher, where the method has one: run directory, timm:NAME, torchvision:NAME, network's name.",
+        help="Frozen teacher, where the method has one: run directory, timm:NAME, torchvision:NAME, network's name; "
+        "may be repeated where it learns from several.",
     ),
 ]
 TeacherWeights = Annotated[
-    str, typer.Option("--teacher-weights", help="Its weights: safetensors or state dict; else its library's own.")
+    str,
+    typer.Option("--teacher-weights", help="Weights of the first: safetensors or state dict; else its library's own."),
 ]
 RequireLicense = Annotated[
     str, typer.Option("--require-license", help="`permissive` refuses a teacher that is not known to be.")
@@ -58,7 +60,7 @@ def train(
     recipe: RecipeName,
     out: Out,
     data: Data = "",
-    teacher: Teacher = "",
+    teacher: Teachers = [],  # noqa: B006 (typer copies)
     teacher_weights: TeacherWeights = "",
     require_license: RequireLicense = "",
     settings: Settings = [],  # noqa: B006 (typer copies)
@@ -68,7 +70,12 @@ def train(
     from stillhouse.config import parse_assignment
     from stillhouse.recipes.run import train as train_run
 
-    named = {"source": teacher, "weights": teacher_weights, "require_license": require_license}
+    named = {
+        "source": teacher[0] if teacher else "",
+        "more": [{"source": source} for source in teacher[1:]],
+        "weights": teacher_weights,
+        "require_license": require_license,
+    }
     changes = {f"teacher.{key}": value for key, value in named.items() if value}
     with Terminal() as terminal:
         run = train_run(recipe, data, out, changes | dict(map(parse_assignment, settings)), [terminal])

@@ -24,7 +24,7 @@ from stillhouse.methods.table import METHODS, SUM, find_method
 from stillhouse.networks.encoder import Encoder
 from stillhouse.networks.teacher import FrozenTeacher
 
-Companion = Encoder | FrozenTeacher | Labels
+Companion = Encoder | FrozenTeacher | list[FrozenTeacher] | Labels
 """What a method may need beside the encoder it trains."""
 
 

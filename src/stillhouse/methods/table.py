@@ -9,6 +9,7 @@ from stillhouse.errors import SettingsError
 from stillhouse.methods.byol import BYOL, BYOLConfig
 from stillhouse.methods.compress import CompRess, CompRessConfig
 from stillhouse.methods.crd import CRD, CRDConfig
+from stillhouse.methods.crd_supervised import CRDSupervised, CRDSupervisedConfig
 from stillhouse.methods.dino import DINO, DINOConfig
 from stillhouse.methods.disco import DisCo, DisCoConfig
 from stillhouse.methods.dogo import DoGo, DoGoConfig
@@ -27,9 +28,9 @@ from stillhouse.methods.seed import SEED, SEEDConfig
 from stillhouse.methods.simclr import SimCLR, SimCLRConfig
 from stillhouse.methods.simreg import SimReg, SimRegConfig
 
-
-CompanionKind = Literal["teacher", "peer", "labels"]
-"""A `FrozenTeacher`; a second encoder that learns as well; the `Labels` of the images, which no other method sees."""
+CompanionKind = Literal["teacher", "teachers", "peer", "labels"]
+"""A `FrozenTeacher`; one or several of them in a list; a second encoder that learns as well; the `Labels` of the
+images, which no other method sees."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,14 @@ METHODS = {
         ("teacher",),
     ),
     "crd": Entry(
-        CRD, CRDConfig, "find a teacher's vector among many", "Tian et al. 2020, arXiv:1910.10699", ("teacher",)
+        CRD, CRDConfig, "find a teacher's vector among many", "Tian et al. 2020, arXiv:1910.10699", ("teachers",)
+    ),
+    "crd-supervised": Entry(
+        CRDSupervised,
+        CRDSupervisedConfig,
+        "the same among other classes, and classify",
+        "Tian et al. 2020, arXiv:1910.10699",
+        ("teachers", "labels"),
     ),
     "dogo": Entry(DoGo, DoGoConfig, "two peers learn from each other", "Bhat et al. 2021, arXiv:2104.09866", ("peer",)),
     "disco": Entry(

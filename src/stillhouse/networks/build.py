@@ -9,6 +9,7 @@ from annotated_types import Gt, Interval, Len
 
 from stillhouse.errors import SettingsError
 from stillhouse.networks.encoder import Encoder
+from stillhouse.networks.modality import Modality
 from stillhouse.networks.swin import SWIN_SHAPES, SwinTransformer
 from stillhouse.networks.vit import VIT_SHAPES, VisionTransformer
 
@@ -36,6 +37,9 @@ class EncoderConfig:
     """Colour mean that the encoder subtracts (its own normalization; a timm model brings its own)."""
     std: Annotated[tuple[Annotated[float, Gt(0)], ...], Len(3, 3)] = (0.229, 0.224, 0.225)
     """Colour deviation that the encoder divides by."""
+    modality: Modality = "rgb"
+    """What the network sees of an image: all of it, only its brightness (`luminance`) or only its colour
+    (`chrominance`). A part of its normalization, so images stay RGB for whoever uses it."""
 
     def fit(self, image_size: int) -> "EncoderConfig":
         """The same choice with everything that follows from the images written out.
@@ -92,17 +96,23 @@ def build_encoder(config: EncoderConfig, seed: int = 0) -> Encoder:
     config = config.fit(config.image_size or 224)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if config.name.startswith("timm:"):
-            from stillhouse.networks.timm_encoder import TimmEncoder  # a thousand models take half a second to import
+        encoder = _build(config)
+    encoder.normalize.modality = config.modality
+    return encoder
 
-            return TimmEncoder(config.name.removeprefix("timm:"), config.image_size)
-        if config.name in VIT_SHAPES:
-            shape = VIT_SHAPES[config.name]
-            return VisionTransformer(shape, config.image_size, config.patch_size, config.mean, config.std)
-        if config.name in SWIN_SHAPES:
-            windows = SWIN_SHAPES[config.name]
-            return SwinTransformer(windows, config.image_size, config.patch_size, config.mean, config.std)
-        from stillhouse.networks.resnet import ResNet  # as does torchvision
 
-        assert config.stem != "auto"
-        return ResNet(config.name, config.image_size, config.stem, config.mean, config.std)
+def _build(config: EncoderConfig) -> Encoder:
+    if config.name.startswith("timm:"):
+        from stillhouse.networks.timm_encoder import TimmEncoder  # a thousand models take half a second to import
+
+        return TimmEncoder(config.name.removeprefix("timm:"), config.image_size)
+    if config.name in VIT_SHAPES:
+        shape = VIT_SHAPES[config.name]
+        return VisionTransformer(shape, config.image_size, config.patch_size, config.mean, config.std)
+    if config.name in SWIN_SHAPES:
+        windows = SWIN_SHAPES[config.name]
+        return SwinTransformer(windows, config.image_size, config.patch_size, config.mean, config.std)
+    from stillhouse.networks.resnet import ResNet  # as does torchvision
+
+    assert config.stem != "auto"
+    return ResNet(config.name, config.image_size, config.stem, config.mean, config.std)

@@ -9,6 +9,8 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
+from stillhouse.networks.modality import Modality, present
+
 
 @dataclass(frozen=True)
 class Features:
@@ -31,6 +33,7 @@ class Encoder(nn.Module, ABC):
     Images are `[B, 3, H, W]` float in [0, 1]; normalization is the encoder's own.
     """
 
+    normalize: "Normalize"
     dim: int
     block_dims: tuple[int, ...]
     image_size: int
@@ -45,10 +48,14 @@ class Encoder(nn.Module, ABC):
 
 
 class Normalize(nn.Module):
-    """Subtract the mean and divide by the deviation of each colour channel; both travel with the weights."""
+    """Subtract the mean and divide by the deviation of each colour channel; both travel with the weights.
+
+    What the network sees of the colours comes first.
+    """
 
     mean: Tensor
     std: Tensor
+    modality: Modality = "rgb"
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
@@ -57,7 +64,7 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalize `[B, 3, H, W]` images in [0, 1]."""
-        return (images - self.mean) / self.std
+        return (present(images, self.modality) - self.mean) / self.std
 
 
 def joined_by_size(views: Iterable[Tensor]) -> list[Tensor]:

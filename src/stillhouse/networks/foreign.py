@@ -6,18 +6,21 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from annotated_types import Interval
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from stillhouse.errors import SettingsError
 from stillhouse.networks.build import EncoderConfig, build_encoder, check_name
 from stillhouse.networks.encoder import Encoder, undisturbed
+from stillhouse.networks.foreign_classifier import linear_classifier
+from stillhouse.networks.modality import Modality
 from stillhouse.networks.plain import torchvision_encoder
 from stillhouse.networks.saved import CARD, load_encoder
+from stillhouse.networks.teacher import FrozenTeacher
 
 PERMISSIVE = ("apache", "mit", "bsd", "isc", "cc0", "cc-by-4", "unlicense", "zlib")
 """Beginnings of licences that allow any use; compared in lower case."""
@@ -39,6 +42,9 @@ class TeacherConfig:
     """What the names of the wanted weights begin with in the file, for instance `encoder_q.`; it is cut off."""
     image_size: Annotated[int, Interval(ge=0, le=4096)] = 0
     """Side in pixels that views are resized to for the teacher; 0 is the size it was made for."""
+    modality: Modality = "rgb"
+    """What it is shown of a view: all of it, only its brightness (`luminance`) or only its colour (`chrominance`).
+    A run of ours that was trained on one of them brings that along; this is for other networks."""
     require_license: Literal["", "permissive"] = ""
     """`permissive` refuses a teacher whose licence is unknown or restricts its use."""
     digest: str = ""
@@ -47,12 +53,25 @@ class TeacherConfig:
     """What the teacher's card states; filled in when training starts."""
 
 
+C = TypeVar("C", bound=TeacherConfig)
+
+
 @dataclass(frozen=True)
 class OpenedTeacher:
     """A frozen network, and its settings with everything found out about it written down."""
 
     encoder: Encoder
     config: TeacherConfig
+    classifier: nn.Module | None
+    """From its image vector to class scores, where it came with a linear one."""
+
+    def frozen(self) -> FrozenTeacher:
+        """The teacher that a method is made with."""
+        config = self.config
+        brought = self.encoder.normalize.modality == config.modality
+        return FrozenTeacher(
+            self.encoder, config.image_size, modality="rgb" if brought else config.modality, classifier=self.classifier
+        )
 
 
 def open_teacher(config: TeacherConfig) -> OpenedTeacher:
@@ -67,8 +86,8 @@ def open_teacher(config: TeacherConfig) -> OpenedTeacher:
             "teacher.source: none named, and this method needs one; pass --teacher RUN_DIRECTORY, timm:NAME, "
             "torchvision:NAME, or a network's name with --teacher-weights FILE"
         )
-    encoder, license_ = _find(config)
-    digest = digest_of(encoder)
+    encoder, license_, classifier = _find(config)
+    digest = digest_of(encoder, *([classifier] if classifier else []))
     if config.digest and config.digest != digest:
         raise SettingsError(
             f"teacher.source: the weights of {config.source} changed since this run began; put them back to go on"
@@ -81,58 +100,67 @@ def open_teacher(config: TeacherConfig) -> OpenedTeacher:
     size = config.image_size or encoder.image_size
     encoder = encoder.eval().requires_grad_(False)
     _check_runs(encoder, size, config)
-    return OpenedTeacher(encoder, replace(config, image_size=size, digest=digest, license=license_))
+    config = replace(config, image_size=size, digest=digest, license=license_)
+    return OpenedTeacher(encoder, config, classifier)
 
 
-def digest_of(encoder: Encoder) -> str:
-    """Hash of an encoder's weights and buffers, by name."""
+def digest_of(*networks: nn.Module) -> str:
+    """Hash of the networks' weights and buffers, by name."""
     total = hashlib.sha256()
-    for name, tensor in sorted(encoder.state_dict().items()):
+    for name, tensor in (pair for network in networks for pair in sorted(network.state_dict().items())):
         total.update(name.encode())
         total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
 
 
-def absolute_source(config: TeacherConfig) -> TeacherConfig:
+def absolute_source(config: C) -> C:
     """The same teacher, named so that it is found from any working directory."""
     source, weights = Path(config.source), config.weights
     found = config.source if not config.source or not source.is_dir() else str(source.resolve())
     return replace(config, source=found, weights=str(Path(weights).resolve()) if weights else "")
 
 
-def _find(config: TeacherConfig) -> tuple[Encoder, str]:
-    """The network with its weights in it, and its licence, empty if unknown."""
+def _find(config: TeacherConfig) -> tuple[Encoder, str, nn.Module | None]:
+    """The network with its weights in it, its licence, empty if unknown, and its classifier."""
     source = config.source
     if Path(source).is_dir():
         return _from_run(Path(source), config)
     kind, _, name = source.rpartition(":")
     own_weights = not config.weights
+    left: Mapping[str, Tensor] = {}
+    license_ = ""
     if kind == "timm":
-        encoder, license_ = _from_timm(name, config.image_size, own_weights)
+        encoder, left, license_ = _from_timm(name, config.image_size, own_weights)
     elif kind == "torchvision":
-        encoder, license_ = torchvision_encoder(name, config.image_size or 224, pretrained=own_weights), ""
+        encoder, left = torchvision_encoder(name, config.image_size or 224, pretrained=own_weights)
     else:
-        encoder, license_ = _by_name(source, config), ""
-    if own_weights:
-        return encoder, license_
-    weights, stated = read_weights(Path(config.weights))
-    fill(encoder, weights, config.prefix, config.weights)
-    return encoder, stated
+        encoder = _by_name(source, config)
+    if not own_weights:
+        weights, license_ = read_weights(Path(config.weights))
+        left = fill(encoder, weights, config.prefix, config.weights)
+    return encoder, license_, linear_classifier(left, encoder.dim)
 
 
-def _from_run(folder: Path, config: TeacherConfig) -> tuple[Encoder, str]:
+def _from_run(folder: Path, config: TeacherConfig) -> tuple[Encoder, str, nn.Module | None]:
     if config.weights or config.prefix:
         raise SettingsError("teacher.weights: a run directory brings its own weights; leave out --teacher-weights")
     inner = folder if (folder / CARD).exists() else folder / "encoder"
-    encoder, _ = load_encoder(inner)
-    return encoder, str(json.loads((inner / CARD).read_text()).get("license", ""))
+    encoder, built = load_encoder(inner)
+    if "rgb" not in (config.modality, built.modality) and config.modality != built.modality:
+        raise SettingsError(
+            f"teacher.modality: {config.modality}, but {folder} brings its own, {built.modality}; leave it out"
+        )
+    return encoder, str(json.loads((inner / CARD).read_text()).get("license", "")), None
 
 
-def _from_timm(name: str, image_size: int, pretrained: bool) -> tuple[Encoder, str]:
-    from stillhouse.networks.timm_encoder import TimmEncoder, published_size
+def _from_timm(name: str, image_size: int, pretrained: bool) -> tuple[Encoder, Mapping[str, Tensor], str]:
+    from stillhouse.networks.timm_encoder import TimmEncoder, published_encoder, published_size
 
-    encoder = TimmEncoder(name, image_size or published_size(name), pretrained=pretrained)
-    return encoder, str(encoder.network.pretrained_cfg.get("license") or "") if pretrained else ""
+    size = image_size or published_size(name)
+    if not pretrained:
+        return TimmEncoder(name, size), {}, ""
+    encoder, left = published_encoder(name, size)
+    return encoder, left, str(encoder.network.pretrained_cfg.get("license") or "")
 
 
 def _by_name(name: str, config: TeacherConfig) -> Encoder:
@@ -176,8 +204,11 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     return tensors, ""
 
 
-def fill(encoder: Encoder, weights: Mapping[str, Tensor], prefix: str, where: str) -> None:
-    """Load weights named as this project or as the network's home library names them; a classifier is left out.
+def fill(encoder: Encoder, weights: Mapping[str, Tensor], prefix: str, where: str) -> Mapping[str, Tensor]:
+    """Load weights named as this project or as the network's home library names them.
+
+    Returns:
+        What was left out: the weights of a classifier, if there are any.
 
     Raises:
         SettingsError: names are missing or left over, or a shape differs; says which.
@@ -192,7 +223,8 @@ def fill(encoder: Encoder, weights: Mapping[str, Tensor], prefix: str, where: st
     constant = {name for name in own if name.startswith("normalize.") or name.endswith("num_batches_tracked")}
     known = {name: tensor for name, tensor in weights.items() if name in own}
     missing = sorted(set(own) - set(known) - constant)
-    extra = sorted(n for n in set(weights) - set(own) if not n.removeprefix(inner).startswith(CLASSIFIERS))
+    left = {name: tensor for name, tensor in weights.items() if name not in own}
+    extra = sorted(name for name in left if not name.removeprefix(inner).startswith(CLASSIFIERS))
     wrong = [
         f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
         for name, tensor in known.items()
@@ -209,6 +241,7 @@ def fill(encoder: Encoder, weights: Mapping[str, Tensor], prefix: str, where: st
             "check teacher.source, or name what the weights begin with in teacher.prefix"
         )
     encoder.load_state_dict({**{name: own[name] for name in constant}, **known})
+    return left
 
 
 def _check_runs(encoder: Encoder, size: int, config: TeacherConfig) -> None:

@@ -51,8 +51,8 @@ class PlainEncoder(Encoder):
         return Features(pooled, pooled[:, None], (pooled,))
 
 
-def torchvision_encoder(name: str, image_size: int, *, pretrained: bool) -> PlainEncoder:
-    """A torchvision classifier without its classifier: its vector is what the classifier read.
+def torchvision_encoder(name: str, image_size: int, *, pretrained: bool) -> tuple[PlainEncoder, dict[str, Tensor]]:
+    """A torchvision network without its classifier, whose vector is what the classifier read; and the latter's weights.
 
     Args:
         name: as `torchvision.models.get_model` knows it.
@@ -75,14 +75,15 @@ def torchvision_encoder(name: str, image_size: int, *, pretrained: bool) -> Plai
             f"teacher.source: the weights of torchvision:{name} cannot be fetched ({error}); "
             "pass a file with --teacher-weights"
         ) from error
-    _take_classifier_off(network, name)
-    return PlainEncoder(network, image_size)
+    taken = _take_classifier_off(network, name)
+    return PlainEncoder(network, image_size), taken
 
 
-def _take_classifier_off(network: nn.Module, name: str) -> None:
+def _take_classifier_off(network: nn.Module, name: str) -> dict[str, Tensor]:
     for place in ("fc", "classifier", "heads", "head"):
         head: Any = getattr(network, place, None)
         if head is not None and any(isinstance(module, nn.Linear) for module in head.modules()):
             setattr(network, place, nn.Identity())
-            return
+            weights: dict[str, Tensor] = head.state_dict()
+            return weights
     raise SettingsError(f"teacher.source: torchvision:{name} has no linear classifier to take off; choose another")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillhouse.networks.encoder import Encoder, Features
+from stillhouse.networks.modality import Modality, present
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -54,12 +55,25 @@ class FrozenTeacher(nn.Module):
     Args:
         encoder: network to freeze; copied, so the one passed in stays as it is.
         image_size: side in pixels that images are resized to; 0 is the encoder's own.
+        modality: what of the images it is shown.
+        classifier: from its image vector `[B, dim]` to class scores `[B, C]`, where it has one; copied as well.
     """
 
-    def __init__(self, encoder: Encoder, image_size: int = 0) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        image_size: int = 0,
+        *,
+        modality: Modality = "rgb",
+        classifier: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self._held = (copy.deepcopy(encoder).requires_grad_(False).eval(),)
+        self._classifier = tuple(
+            copy.deepcopy(module).requires_grad_(False).eval() for module in (classifier,) if module is not None
+        )
         self.image_size = image_size or encoder.image_size
+        self.modality = modality
 
     @property
     def encoder(self) -> Encoder:
@@ -71,6 +85,21 @@ class FrozenTeacher(nn.Module):
         """Width of its image vector."""
         return self.encoder.dim
 
+    @property
+    def num_classes(self) -> int:
+        """C, how many classes it tells; 0 without a classifier."""
+        if not self._classifier:
+            return 0
+        weight = next(self.encoder.parameters())
+        return self.classify(weight.new_zeros(1, self.dim)).shape[1]
+
+    @torch.no_grad()
+    def classify(self, rows: Tensor) -> Tensor:
+        """Class scores `[B, C]` of its own image vectors `[B, dim]`; only a teacher with a classifier has any."""
+        (classifier,) = self._classifier
+        scores: Tensor = classifier(rows)
+        return scores
+
     @torch.no_grad()
     def features(self, images: Tensor) -> Features:
         """Vectors of all depths for images `[B, 3, H, W]` in [0, 1], resized where they are not of the teacher's size.
@@ -80,7 +109,7 @@ class FrozenTeacher(nn.Module):
         if images.shape[-1] != self.image_size or images.shape[-2] != self.image_size:
             size = (self.image_size, self.image_size)
             images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
-        return self.encoder.features(images)
+        return self.encoder.features(present(images, self.modality))
 
     def forward(self, images: Tensor) -> Tensor:
         """The image vector, `[B, dim]`."""
@@ -88,11 +117,13 @@ class FrozenTeacher(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         """Refuse: a frozen teacher stays in evaluation mode whatever is asked."""
-        self.encoder.eval()
+        for module in (*self._held, *self._classifier):
+            module.eval()
         return super().train(False)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """What `to()` and its like are made of."""
-        self.encoder._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for module in (*self._held, *self._classifier):
+            module._apply(fn, recurse)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self

@@ -15,19 +15,19 @@ from stillhouse.networks.encoder import Encoder, Features, Normalize
 
 
 class TimmEncoder(Encoder):
-    """A timm model by name, randomly initialized unless asked otherwise, without its classifier.
+    """A timm model by name, randomly initialized, without its classifier.
 
     Depths are what the model's own `forward_intermediates` yields: blocks of a transformer (class token, or mean where
     there is none, through the model's final norm) or stages of a convolutional network (mean over the image).
 
     Raises:
-        SettingsError: timm does not know the name, its weights cannot be fetched, or the model refuses the image size.
+        SettingsError: timm does not know the name, or the model refuses the image size.
     """
 
-    def __init__(self, name: str, image_size: int, *, pretrained: bool = False) -> None:
+    def __init__(self, name: str, image_size: int) -> None:
         super().__init__()
         self.image_size = image_size
-        self.network = _create(name, image_size, pretrained)
+        self.network = _create(name, image_size, num_classes=0)
         defaults = self.network.pretrained_cfg
         self.normalize = Normalize(tuple(defaults["mean"]), tuple(defaults["std"]))
         self._prefix_tokens = int(getattr(self.network, "num_prefix_tokens", 0) or 0)
@@ -73,6 +73,23 @@ class TimmEncoder(Encoder):
         return tuple(vector.shape[1] for vector in vectors)
 
 
+def published_encoder(name: str, image_size: int) -> tuple[TimmEncoder, dict[str, Tensor]]:
+    """A timm model with its published weights, and those weights that an encoder does not have: its classifier's.
+
+    Raises:
+        SettingsError: timm does not know the name, the weights cannot be fetched, or the model refuses the image size.
+    """
+    encoder = TimmEncoder(name, image_size)
+    try:
+        weights: dict[str, Tensor] = _create(name, image_size, pretrained=True).state_dict()
+    except (OSError, RuntimeError) as error:
+        told = str(error).splitlines()[0]
+        raise SettingsError(f"timm:{name}: its weights cannot be fetched ({told}); name a file of weights") from error
+    own = encoder.network.state_dict()
+    encoder.network.load_state_dict({key: weights.pop(key) for key in own})
+    return encoder, weights
+
+
 def published_size(name: str) -> int:
     """Side in pixels of the images that a timm model was made for; `SettingsError` when timm does not know it."""
     _check_known(name)
@@ -86,16 +103,10 @@ def _check_known(name: str) -> None:
         raise SettingsError(f"timm:{name}: timm knows no such model; near: {', '.join(near) or 'nothing'}")
 
 
-def _create(name: str, image_size: int, pretrained: bool) -> Any:
+def _create(name: str, image_size: int, **arguments: Any) -> Any:
     _check_known(name)
-    try:
-        fixed: dict[str, Any] = {"img_size": image_size}
-        for arguments in ({**fixed, "strict_img_size": False}, fixed):
-            with suppress(TypeError):  # networks that take any size know neither, and not all that want one the second
-                return timm.create_model(name, pretrained, num_classes=0, **arguments)
-        return timm.create_model(name, pretrained, num_classes=0)
-    except (OSError, RuntimeError) as error:
-        if not pretrained:
-            raise
-        told = str(error).splitlines()[0]
-        raise SettingsError(f"timm:{name}: its weights cannot be fetched ({told}); name a file of weights") from error
+    fixed: dict[str, Any] = {"img_size": image_size, **arguments}
+    for tried in ({**fixed, "strict_img_size": False}, fixed):
+        with suppress(TypeError):  # networks that take any size know neither, and not all that want one the second
+            return timm.create_model(name, **tried)
+    return timm.create_model(name, **arguments)

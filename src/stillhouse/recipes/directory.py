@@ -181,10 +181,13 @@ class Run:
             "images": "RGB in [0, 1]; normalization is inside the encoder",
         }
         if recipe.teacher.source:
-            known = recipe.teacher
-            card["teacher"] = {
-                "source": known.source, "sha256": known.digest, "license": known.license or "unknown"
-            }  # fmt: skip
+            told = [
+                {"source": known.source, "sha256": known.digest, "license": known.license or "unknown"}
+                for known in (recipe.teacher, *recipe.teacher.more)
+            ]
+            card["teacher"] = told[0]
+            if len(told) > 1:
+                card["more_teachers"] = told[1:]
         save_encoder(folder, encoder, config, card)
         write_atomically(folder / "README.md", _readme(encoder, config, recipe, step))
 
@@ -199,7 +202,8 @@ def load(path: str | Path) -> Encoder:
 
 
 def _readme(encoder: Encoder, config: EncoderConfig, recipe: Recipe, step: int) -> str:
-    return f"""# {config.name}, trained without labels by {recipe.method.title}
+    labels = "with" if "labels" in recipe.method.companions else "without"
+    return f"""# {config.name}, trained {labels} labels by {recipe.method.title}
 
 {step} steps at {encoder.image_size} px with stillhouse. Width of each depth: {list(encoder.block_dims)}.
 

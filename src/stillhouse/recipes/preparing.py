@@ -14,9 +14,8 @@ from stillhouse.methods.choice import Choice, Companion
 from stillhouse.methods.method import Method
 from stillhouse.networks.build import EncoderConfig, build_encoder
 from stillhouse.networks.encoder import Encoder, undisturbed
-from stillhouse.networks.foreign import open_teacher
-from stillhouse.networks.teacher import FrozenTeacher
-from stillhouse.recipes.recipe import Recipe
+from stillhouse.networks.several_teachers import open_teachers
+from stillhouse.recipes.recipe import COMPANIONS, Recipe
 from stillhouse.training.precision import choose_memory_format, choose_precision
 from stillhouse.training.settings import TrainingConfig
 
@@ -69,11 +68,11 @@ def prepare(recipe: Recipe) -> Prepared:
 def _open_companions(recipe: Recipe, image_size: int) -> tuple[Recipe, dict[str, Companion]]:
     """What the methods need beside their encoder, by kind; and the recipe with what was found out about it."""
     companions: dict[str, Companion] = {}
-    if "teacher" in recipe.method.companions:
-        opened = open_teacher(recipe.teacher)
-        recipe = replace(recipe, teacher=opened.config)
-        companions["teacher"] = FrozenTeacher(opened.encoder, opened.config.image_size)
-    if "peer" in recipe.method.companions:
+    if recipe.method.companions & COMPANIONS["teacher"]:
+        teachers, found = open_teachers(recipe.teacher)
+        recipe = replace(recipe, teacher=found)
+        companions |= {"teacher": teachers[0], "teachers": teachers}
+    if recipe.method.companions & COMPANIONS["peer"]:
         recipe = replace(recipe, peer=recipe.peer.fit(recipe.encoder.image_size or image_size))
         companions["peer"] = build_encoder(recipe.peer, recipe.training.seed + 1)
     return recipe, companions

@@ -13,7 +13,7 @@ from stillhouse.errors import SettingsError
 from stillhouse.evaluation.config import EvaluationConfig
 from stillhouse.methods.choice import Choice, check_choice
 from stillhouse.networks.build import EncoderConfig, check_name
-from stillhouse.networks.foreign import TeacherConfig
+from stillhouse.networks.several_teachers import TeachersConfig
 from stillhouse.training.settings import TrainingConfig
 
 
@@ -38,15 +38,15 @@ class Recipe:
     method: Choice
     training: TrainingConfig
     evaluation: EvaluationConfig
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    """Read by methods that learn from a frozen teacher."""
+    teacher: TeachersConfig = field(default_factory=TeachersConfig)
+    """Read by methods that learn from a frozen teacher, or from several."""
     peer: EncoderConfig = field(default_factory=EncoderConfig)
     """Read by methods in which two networks learn together."""
 
     def to_table(self) -> Table:
         """The recipe as nested plain values, without the groups that its method does not read."""
-        names = [field.name for field in dataclasses.fields(self)]
-        read = [name for name in names if name not in COMPANIONS - self.method.companions]
+        unread = _unread(self.method)
+        read = [field.name for field in dataclasses.fields(self) if field.name not in unread]
         return {name: to_table(getattr(self, name)) for name in read} | {"method": self.method.to_table()}
 
 
@@ -56,11 +56,15 @@ _GROUPS: dict[str, type] = {
     "encoder": EncoderConfig,
     "training": TrainingConfig,
     "evaluation": EvaluationConfig,
-    "teacher": TeacherConfig,
+    "teacher": TeachersConfig,
     "peer": EncoderConfig,
 }
-COMPANIONS = {"teacher", "peer"}
-"""Groups that only some methods read."""
+COMPANIONS = {"teacher": {"teacher", "teachers"}, "peer": {"peer"}}
+"""Groups that only some methods read, and the kinds of companions that they describe."""
+
+
+def _unread(method: Choice) -> list[str]:
+    return [group for group, kinds in COMPANIONS.items() if not kinds & method.companions]
 
 
 def read_recipe(table: Table) -> Recipe:
@@ -83,9 +87,11 @@ def read_recipe(table: Table) -> Recipe:
     if method:
         problems += [
             f"{group}: {method.title} has no {group}; choose a method with one (`stillhouse methods`), or leave it out"
-            for group in sorted(COMPANIONS - method.companions)
+            for group in _unread(method)
             if table.get(group)
         ]
+        if groups["teacher"] and groups["teacher"].more and "teacher" in method.companions:
+            problems.append(f"teacher.more: {method.title} learns from one teacher; name only one, or choose crd")
     try:
         check_name(groups["encoder"].name if groups["encoder"] else EncoderConfig.name)
     except SettingsError as error:

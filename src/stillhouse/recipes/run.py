@@ -21,7 +21,7 @@ from stillhouse.errors import Interrupted, SettingsError
 from stillhouse.evaluation.monitor import HealthMonitor, Monitor
 from stillhouse.files import write_atomically
 from stillhouse.methods.method import Method
-from stillhouse.networks.foreign import absolute_source
+from stillhouse.networks.several_teachers import absolute_sources
 from stillhouse.networks.synchronized import synchronize_norms
 from stillhouse.recipes.directory import Run
 from stillhouse.recipes.preparing import Prepared, prepare
@@ -69,7 +69,7 @@ def train(
     wanted = replace(
         wanted,
         data=replace(wanted.data, uri=absolute(wanted.data.uri)),
-        teacher=absolute_source(wanted.teacher),
+        teacher=absolute_sources(wanted.teacher),
     )
     if not out:
         raise SettingsError("out: no run directory named; choose one, for instance runs/first")
@@ -188,11 +188,14 @@ def _about(prepared: Prepared, total_steps: int) -> list[str]:
         images += f"; {rejected:,} more cannot be used, see quarantine.txt"
     budget = f"{training.epochs:g} epochs, {total_steps:,} steps of {training.images_per_step} images"
     speed = f"{training.optimizer}, peak learning rate {training.peak_learning_rate:.2e}"
-    teacher = recipe.teacher
     if prepared.method.peer is not None:
         network += f"; its peer is {recipe.peer.name}"
-    taught = [f"teacher: {teacher.source} at {teacher.image_size} px, licence {teacher.license or 'unknown'}"]
-    lines = [network, *(taught if teacher.source else []), images]
+    taught = [
+        f"teacher: {teacher.source} at {teacher.image_size} px, licence {teacher.license or 'unknown'}"
+        for teacher in (recipe.teacher, *recipe.teacher.more)
+        if teacher.source
+    ]
+    lines = [network, *taught, images]
     return [*lines, f"{budget}; {speed}; {training.precision} on {prepared.device}"]
 
 
