@@ -76,7 +76,7 @@ class CRD(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         (view,) = batch.views
         own = unit(self.student(view))
-        wanted = unit(self.teacher_projector(self.teacher(view)))
+        wanted = unit(self.teacher_projector(batch.ask(self.teacher, 0)))
         index = self._candidates(batch.index.to(view.device))
         temperature = self.config.temperature
         scores = [

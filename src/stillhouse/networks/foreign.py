@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Interval
+from annotated_types import Ge, Interval
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -41,6 +41,12 @@ class TeacherConfig:
     """Side in pixels that views are resized to for the teacher; 0 is the size it was made for."""
     require_license: Literal["", "permissive"] = ""
     """`permissive` refuses a teacher whose licence is unknown or restricts its use."""
+    cache: Literal["off", "on", "auto"] = "off"
+    """`on` keeps the teacher's answers on disk, for which views repeat; `auto` does so where it saves time."""
+    cache_epochs: Annotated[int, Ge(1)] = 10
+    """Epochs of views that are kept and then shown again and again; at most those of the run."""
+    cache_dtype: Literal["fp16", "fp32"] = "fp32"
+    """How a number is kept: half the room, or the very same losses."""
     digest: str = ""
     """Hash of the teacher's weights; filled in when training starts, and compared when it goes on."""
     license: str = ""

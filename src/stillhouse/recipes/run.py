@@ -23,11 +23,12 @@ from stillhouse.files import write_atomically
 from stillhouse.methods.method import Method
 from stillhouse.networks.foreign import absolute_source
 from stillhouse.networks.synchronized import synchronize_norms
+from stillhouse.recipes.cache_choice import forecast
 from stillhouse.recipes.directory import Run
 from stillhouse.recipes.preparing import Prepared, prepare
 from stillhouse.recipes.recipe import Recipe, find_recipe, read_recipe
 from stillhouse.training.checkpoint import Checkpoints, TrainingState
-from stillhouse.training.journal import Listener, LogFile, TensorBoard, cut_log
+from stillhouse.training.journal import NOTE, Listener, LogFile, TensorBoard, cut_log
 from stillhouse.training.loop import Loop, Observer
 from stillhouse.training.optimizers import make_optimizer
 from stillhouse.training.precision import torch_memory_format
@@ -135,8 +136,15 @@ def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: S
         loop.model = DistributedDataParallel(method)
     for listener in heard:
         listener.hear({"kind": "start", "step": state.step, "about": _about(prepared, loop.total_steps)})
+
+    def tell(sentence: str) -> None:
+        for listener in heard:
+            listener.hear({"kind": NOTE, "step": state.step, "sentence": sentence})
+
     try:
         with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+            if prepared.cache:
+                loop.stream = replace(prepared.cache, store=store).teach(stream, tell)
             loop.run(state)
     except Interrupted as stop:
         _finish(run, prepared, state)
@@ -192,7 +200,8 @@ def _about(prepared: Prepared, total_steps: int) -> list[str]:
     if prepared.method.peer is not None:
         network += f"; its peer is {recipe.peer.name}"
     taught = [f"teacher: {teacher.source} at {teacher.image_size} px, licence {teacher.license or 'unknown'}"]
-    lines = [network, *(taught if teacher.source else []), images]
+    kept = [*prepared.reasons, *([forecast(prepared.cache)] if prepared.cache else [])]
+    lines = [network, *(taught if teacher.source else []), *kept, images]
     return [*lines, f"{budget}; {speed}; {training.precision} on {prepared.device}"]
 
 
