@@ -134,17 +134,18 @@ def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: S
     )  # fmt: skip
     if world_size() > 1:
         loop.model = DistributedDataParallel(method)
-    for listener in heard:
-        listener.hear({"kind": "start", "step": state.step, "about": _about(prepared, loop.total_steps)})
 
-    def tell(sentence: str) -> None:
+    def tell(record: Mapping[str, Any]) -> None:
         for listener in heard:
-            listener.hear({"kind": NOTE, "step": state.step, "sentence": sentence})
+            listener.hear({"step": state.step, **record})
 
     try:
         with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+            tell({"kind": "start", "about": _about(prepared, loop.total_steps) if heard else []})
             if prepared.cache:
-                loop.stream = replace(prepared.cache, store=store).teach(stream, tell)
+                loop.stream = replace(prepared.cache, store=store).teach(
+                    stream, lambda sentence: tell({"kind": NOTE, "sentence": sentence})
+                )
             loop.run(state)
     except Interrupted as stop:
         _finish(run, prepared, state)

@@ -109,6 +109,7 @@ class TeacherCache:
 
     def fill(self, tell: Tell) -> None:
         """Make every file that is missing or damaged; each process makes its share, and other runs wait meanwhile."""
+        self.files.claim()
         with self.files.lock() as take:
             waits = False
             while agree(is_main() and not take())[0]:
