@@ -31,7 +31,7 @@ from tests.teachers import settings_for
 MakePrepared = Callable[..., Prepared]
 
 KEPT: Mapping[str, Any] = {
-    "teacher.cache": "on", "teacher.cache_epochs": 2,
+    "teacher.cache": "on", "teacher.cache_epochs": 2, "data.limit": 32, "training.batch_size": 8,
     "evaluation.every": 0, "training.health_steps": 0, "training.checkpoint_steps": 100,
 }  # fmt: skip
 
@@ -40,9 +40,9 @@ SHORT = {**KEPT, "training.epochs": 2, "teacher.cache_epochs": 1}
 
 @pytest.fixture(autouse=True)
 def cache_of_its_own(cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of 24 images, in a folder that no other test fills."""
+    """Files of 12 images, in a folder that no other test fills."""
     monkeypatch.setenv("STILLHOUSE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(answers, "MOST_IMAGES", 24)
+    monkeypatch.setattr(answers, "MOST_IMAGES", 12)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def make_prepared(tmp_path: Path) -> MakePrepared:
 
 @pytest.fixture
 def filled(make_prepared: MakePrepared) -> TeacherCache:
-    """A cache of two epochs of 64 digits, in two times three files."""
+    """A cache of two epochs of 32 digits, in two times three files."""
     found = cache_in(make_prepared())
     found.fill(print)
     return found
@@ -112,7 +112,7 @@ def test_kept_answers_give_the_very_losses_of_the_teacher_on_the_same_views(
 
 
 def test_answers_come_back_as_the_type_of_number_that_training_would_see(make_prepared: MakePrepared) -> None:
-    settings = {"training.precision": "bf16", "teacher.cache_epochs": 1, "data.limit": 24}
+    settings = {"training.precision": "bf16", "teacher.cache_epochs": 1}
     prepared = make_prepared(settings)
     found, training = cache_in(prepared), prepared.recipe.training
     stream = ViewStream(store=found.store, plan=found.plan, image_size=16, batch_size=8, seed=training.seed)
@@ -157,7 +157,7 @@ def test_size_and_time_are_told_before_filling(tmp_path: Path, train_tiny: Train
     notes = [record["sentence"] for record in records(run, "note")]
     assert [note.split(",")[0] for note in notes] == ["teacher cache: 33% filled", "teacher cache: 67% filled"]
     assert run.read_recipe().teacher.cache_epochs == 1
-    assert sum(path.stat().st_size for path in folder.glob("*.bin")) == 64 * 512 * 4 + 3 * 64
+    assert sum(path.stat().st_size for path in folder.glob("*.bin")) == 32 * 512 * 4 + 3 * 64
 
 
 def test_another_run_uses_what_is_filled_and_adds_what_it_lacks(
@@ -167,7 +167,7 @@ def test_another_run_uses_what_is_filled_and_adds_what_it_lacks(
     same = cache_in(
         make_prepared({"encoder.name": "vit_micro", "training.precision": "fp32", "training.batch_size": 8})
     )
-    assert forecast(same).endswith(f"0.3 MiB in {filled.files.folder}, filled before")
+    assert forecast(same).endswith(f"0.1 MiB in {filled.files.folder}, filled before")
     longer = cache_in(make_prepared({"teacher.cache_epochs": 3}))
     longer.fill(print)
     after = files_of(longer)
@@ -199,10 +199,10 @@ def test_answers_that_are_not_the_teachers_are_refused_with_the_file(
     check(found)
     found.files.write(part, (right * (1 + 3 * tolerance)).numpy())
     found.fill(print)  # a checksum does not tell
-    with pytest.raises(RunError, match=r"epoch-0001-images-000000024.bin is not what the teacher .*delete it or its"):
+    with pytest.raises(RunError, match=r"epoch-0001-images-000000012.bin is not what the teacher .*delete it or its"):
         check(found)
     found.files.write(part, (right * torch.nan).numpy())
-    with pytest.raises(RunError, match=r"epoch-0001-images-000000024.bin is not what the teacher"):
+    with pytest.raises(RunError, match=r"epoch-0001-images-000000012.bin is not what the teacher"):
         check(found)
 
 
@@ -242,7 +242,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written_or_done_witho
     tmp_path: Path, train_tiny: TrainTiny, make_prepared: MakePrepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache_choice, "free_bytes", lambda folder: 2**20)
-    with pytest.raises(RunError, match=r"teacher.cache: .* has 1.0 MiB free, and 0.3 MiB are needed; free space"):
+    with pytest.raises(RunError, match=r"teacher.cache: .* has 1.0 MiB free, and 0.1 MiB are needed; free space"):
         train_tiny(tmp_path / "run", "simreg", settings=KEPT)
     assert not (tmp_path / "run").exists()
     prepared = make_prepared({"teacher.cache": "auto"})
