@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from stillhouse.data import answers
 from stillhouse.data.answers import AnswerFiles
@@ -26,10 +25,10 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AnswerFiles:
     return AnswerFiles({"teacher": "a"}, num_images=10, num_views=3, dim=5, dtype="fp32")
 
 
-def fill(files: AnswerFiles, epochs: int = 2) -> NDArray[np.float32]:
+def fill(files: AnswerFiles, epochs: int = 2) -> Tensor:
     """Random answers about all images, `[E, V, N, D]`, written part by part."""
     shape = (epochs, files.num_views, files.num_images, files.dim)
-    said = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    said = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     files.claim()
     for part in files.parts(epochs):
         files.write(part, said[part.epoch, :, part.start : part.stop])
@@ -39,7 +38,7 @@ def fill(files: AnswerFiles, epochs: int = 2) -> NDArray[np.float32]:
 @pytest.mark.parametrize(("dtype", "tolerance"), [("fp32", 0.0), ("fp16", 2.0**-11)])
 def test_answers_are_found_by_epoch_image_and_view(dtype: Any, tolerance: float, files: AnswerFiles) -> None:
     files = replace(files, dtype=dtype)
-    said = torch.from_numpy(fill(files))
+    said = fill(files)
     replay = files.open(2, CPU, torch.float32)
     index = torch.tensor([9, 0, 4, 3, 9, 7])
     for epoch in range(2):
@@ -102,7 +101,7 @@ def test_a_full_disk_leaves_no_half_of_a_file(files: AnswerFiles, monkeypatch: p
 
         patch.setattr(os, "fsync", full)
         with pytest.raises(RunError, match=r"teacher.cache: .*No space left on device.*what is filled stays filled"):
-            files.write(part, np.zeros((3, 4, 5), np.float32))
+            files.write(part, torch.zeros(3, 4, 5))
     assert not files.is_there(part)
     assert sorted(path.suffix for path in files.folder.iterdir()) == [".bin", ".bin", ".bin", ".json"]
 
@@ -135,3 +134,16 @@ def test_one_process_fills_at_a_time_and_clears_away_what_another_left(files: An
         assert theirs()
     assert not list(files.folder.glob(".*"))
     assert all(map(files.is_whole, files.parts(1)))
+
+
+def test_many_files_may_be_open_at_once(files: AnswerFiles) -> None:
+    fill(files, epochs=1)
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        pytest.skip("this system does not list open files")
+    before = len(list(folder.iterdir()))
+    replay = files.open(1, CPU, torch.float32)
+    assert len(list(folder.iterdir())) == before
+    for path in files.folder.glob("*.bin"):
+        path.unlink()
+    assert replay(0, torch.arange(10))[0].isfinite().all()  # a run goes on when its cache is deleted

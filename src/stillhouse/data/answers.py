@@ -19,9 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from stillhouse.data.sources import digest
@@ -34,9 +32,9 @@ VERSION = 1
 MAGIC = b"stillhouse-ans-1"
 HEAD = struct.Struct("<16s16sQQQL")
 HEAD_BYTES = 64
-MOST_IMAGES, MOST_BYTES = 4096, 2**25
+MOST_IMAGES, MOST_BYTES = 1024, 2**25
 """Of one file: what a killed process loses at most, and what is checked at once."""
-NUMPY: dict[str, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
+TYPES = {"fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True, order=True)
@@ -111,13 +109,13 @@ class AnswerFiles:
             return False
         return len(content) == self.num_bytes(part) and content[:HEAD_BYTES] == self._head(part, content[HEAD_BYTES:])
 
-    def write(self, part: Part, answers: NDArray[Any]) -> None:
-        """Keep the answers `[V, R, D]` about a part.
+    def write(self, part: Part, answers: Tensor) -> None:
+        """Keep the answers `[V, R, D]` about a part; on the CPU.
 
         Raises:
             RunError: the disk refuses; no half of a file is left.
         """
-        content = np.ascontiguousarray(answers, NUMPY[self.dtype]).tobytes()
+        content = answers.to(TYPES[self.dtype]).contiguous().numpy().tobytes()
         try:
             write_atomically(self.path(part), self._head(part, content) + content)
         except RunError as error:
@@ -159,32 +157,34 @@ class AnswerFiles:
         for rest in self.folder.glob(".*.tmp"):
             rest.unlink(missing_ok=True)
 
-    def open(self, epochs: int, device: torch.device, dtype: torch.dtype) -> "Replay":
+    def open(self, epochs: int, device: torch.device, wanted: torch.dtype) -> "Replay":
         """The answers of the first so many epochs, mapped and not read.
 
         Args:
             epochs: filled before.
             device: where the answers are wanted.
-            dtype: as which numbers.
+            wanted: as which numbers.
 
         Raises:
             RunError: a file is missing or too short.
         """
-        found: list[list[NDArray[Any]]] = [[] for _ in range(epochs)]
+        found: list[list[Tensor]] = [[] for _ in range(epochs)]
+        size, dtype = TYPES[self.dtype].itemsize, TYPES[self.dtype]
         for part in self.parts(epochs):
-            shape = (self.num_views, part.stop - part.start, self.dim)
-            try:
-                found[part.epoch].append(np.memmap(self.path(part), NUMPY[self.dtype], "r", HEAD_BYTES, shape))
-            except (OSError, ValueError) as error:
+            path, count = str(self.path(part)), self.num_bytes(part) // size
+            try:  # this way of mapping keeps no file open, of which a process may have few
+                numbers = torch.from_file(path, shared=False, size=count, dtype=dtype)[HEAD_BYTES // size :]
+                found[part.epoch].append(numbers.view(self.num_views, -1, self.dim))
+            except (OSError, RuntimeError) as error:
                 raise RunError(
                     f"teacher.cache: {self.path(part)} cannot be read ({error}); all processes of a run need the same "
                     "cache folder: set STILLHOUSE_CACHE to one that they share, then start again"
                 ) from error
-        return Replay(found, self.images_per_file, device, dtype)
+        return Replay(found, self.images_per_file, device, wanted)
 
     @property
     def _row_bytes(self) -> int:
-        return self.num_views * self.dim * NUMPY[self.dtype].itemsize
+        return self.num_views * self.dim * TYPES[self.dtype].itemsize
 
     def _head(self, part: Part, content: bytes) -> bytes:
         name = bytes.fromhex(digest([self.about]))
@@ -203,7 +203,7 @@ class AnswerFiles:
 class Replay:
     """Looks answers up by epoch and image."""
 
-    epochs: list[list[NDArray[Any]]]
+    epochs: list[list[Tensor]]
     """Per epoch its files, each `[V, R, D]`."""
     images_per_file: int
     device: torch.device
@@ -220,12 +220,12 @@ class Replay:
             One `[B, D]` per view.
         """
         files = self.epochs[epoch]
-        number, row = np.divmod(index.numpy(), self.images_per_file)
-        answers = np.empty((files[0].shape[0], len(index), files[0].shape[2]), files[0].dtype)
-        for wanted in np.unique(number):
-            at = number == wanted
-            answers[:, at] = files[wanted][:, row[at]]
-        return torch.from_numpy(answers).to(device=self.device, dtype=self.dtype).unbind()
+        number = index // self.images_per_file
+        answers = files[0].new_empty((files[0].shape[0], len(index), files[0].shape[2]))
+        for wanted in number.unique().tolist():
+            (places,) = torch.where(number == wanted)
+            answers[:, places] = files[wanted][:, index[places] % self.images_per_file]
+        return answers.to(device=self.device, dtype=self.dtype).unbind()
 
 
 def _locked(descriptor: int) -> bool:

@@ -40,8 +40,8 @@ TOLERANCE_ON_GPU = 5e-3
 """The same for fp32 on a GPU, whose convolutions may round to 10 bits."""
 TOLERANCE_OF_FP16 = 1e-3
 """What keeping numbers in 11 bits adds."""
-NUMBERS_AT_ONCE = 1 << 23
-"""Of the images that the teacher sees together while the cache is filled."""
+NUMBERS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 24}
+"""Of the images that the teacher sees together while the cache is filled; fetching more memory costs a CPU time."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class TeacherCache:
             mine = [part for part in mine if not self.files.is_whole(part)]
             started, told = time.monotonic(), 0
             for done, part in enumerate(mine, start=1):
-                self.files.write(part, self._answers(part).numpy())
+                self.files.write(part, self._answers(part))
                 if 10 * done // len(mine) > told and done < len(mine):
                     told = 10 * done // len(mine)
                     left = (time.monotonic() - started) * (len(mine) / done - 1)
@@ -162,7 +162,7 @@ class TeacherCache:
     def _answers(self, part: Part) -> Tensor:
         """What a file holds, `[V, R, D]` on the CPU; the batches do not depend on the run, so neither do the bits."""
         side, half = self.teacher.image_size, self.files.dtype == "fp16"
-        batch_size = max(16, min(1024, NUMBERS_AT_ONCE // (3 * side * side)))
+        batch_size = max(8, min(1024, NUMBERS_AT_ONCE[self.device.type] // (3 * side * side)))
         chunks = torch.arange(part.start, part.stop).split(batch_size)
         found = []
         for index, pixels in zip(chunks, self.store.batches(chunks), strict=True):
