@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stillhouse.config import assign
 from stillhouse.data.stream import Batch, ViewStream
@@ -34,11 +34,11 @@ def lasting(steps: int, images: int, settings: Settings) -> Settings:
     return {**QUIET, **settings, "training.epochs": steps / (images // settings["training.batch_size"])}
 
 
-def batches_of(run: Prepared) -> Iterator[Batch]:
-    """The batches that training would see, from the first on."""
+def stream_of(run: Prepared) -> ViewStream:
+    """The batches that training would see, without answers of a teacher."""
     training = run.recipe.training
     store = run.store.to(run.device) if run.device.type == "cuda" else run.store
-    stream = ViewStream(
+    return ViewStream(
         store=store,
         plan=run.method.views,
         image_size=run.recipe.encoder.image_size,
@@ -46,7 +46,11 @@ def batches_of(run: Prepared) -> Iterator[Batch]:
         seed=training.seed,
         ahead=8 if run.device.type == "cuda" else 1,
     )
-    return stream.batches(0)
+
+
+def batches_of(run: Prepared) -> Iterator[Batch]:
+    """The batches that training would see, from the first on."""
+    return stream_of(run).batches(0)
 
 
 def bare_step(run: Prepared) -> Callable[[], None]:
@@ -66,19 +70,24 @@ def bare_step(run: Prepared) -> Callable[[], None]:
     return step
 
 
-def method_step(run: Prepared, batches: Iterator[Batch]) -> Callable[[], None]:
-    """A whole step of the run's method, as one would write it by hand: views, networks, loss, optimizer, teacher."""
+def method_step(run: Prepared, batches: Iterator[Batch]) -> Callable[[], Tensor]:
+    """A whole step of the run's method, as one would write it by hand: views, networks, loss, optimizer, teacher.
+
+    Each call returns the loss.
+    """
     layout = torch_memory_format(run.recipe.training.memory_format)
     method: Method = run.method.to(run.device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = optimizer_of(run.recipe, method)
 
-    def step() -> None:
+    def step() -> Tensor:
         with autocast(run.recipe.training.precision, run.device):
             terms = method(next(batches), 0.5)
-        sum(terms.values()).backward()
+        loss = torch.stack(list(terms.values())).sum()
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         method.after_step(0.5)
+        return loss.detach()
 
     return step
 

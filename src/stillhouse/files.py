@@ -1,6 +1,7 @@
 """Writing files so that a crash, a signal or a full disk never leaves half of one."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -65,11 +66,18 @@ def sync_folder(folder: Path) -> None:
 
 
 def cache_directory() -> Path:
-    """Folder for decoded images: `$STILLHOUSE_CACHE`, else the user's cache folder."""
+    """Folder for what can be made again, such as decoded images: `$STILLHOUSE_CACHE`, else the user's cache folder."""
     if chosen := os.environ.get("STILLHOUSE_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "stillhouse"
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes free on the disk where `folder` is, or will be."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 def _write(file: BinaryIO, content: Content) -> None:

@@ -48,3 +48,8 @@ def test_a_narrow_terminal_and_the_end() -> None:
 def test_lines_do_not_flood_a_file() -> None:
     text = printed(*[STEP | {"step": step} for step in range(50)])
     assert len(text.splitlines()) == 1
+
+
+def test_a_note_is_told_before_there_are_steps() -> None:
+    for terminal in (False, True):
+        assert "half of it" in printed({"kind": "note", "step": 0, "sentence": "half of it"}, terminal=terminal)

@@ -259,7 +259,7 @@ def test_folder_that_cannot_be_written_falls_back_to_memory(
 
 
 def test_full_disk_falls_back_by_size(photos: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_free_bytes", lambda folder: 1000)
+    monkeypatch.setattr(store, "free_bytes", lambda folder: 1000)
     with pytest.warns(UserWarning, match="held in memory"):
         assert len(opened(photos, cache="auto")) == 7
     with pytest.warns(UserWarning, match="decoded anew"):

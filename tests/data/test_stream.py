@@ -87,3 +87,41 @@ def test_samples_are_what_the_first_epoch_shows(stream: ViewStream, store: Image
 def test_fewer_images_than_a_step_needs(stream: ViewStream) -> None:
     with pytest.raises(DataError, match=r"training.batch_size: 64 images per step, but only 50"):
         replace(stream, batch_size=64)
+
+
+def test_views_come_again_after_so_many_epochs_in_another_order(stream: ViewStream) -> None:
+    known: dict[tuple[int, int], torch.Tensor] = {}
+    plain, again = first(stream, 24), first(replace(stream, view_epochs=2), 24)
+    assert all(map(same, plain[:12], again))
+    for step, batch in enumerate(again):
+        for row, image in enumerate(batch.index.tolist()):
+            view = batch.views[1][row]
+            assert torch.equal(known.setdefault((step // 6 % 2, image), view), view)
+    assert len(known) <= 100
+    assert all(torch.equal(one.index, other.index) for one, other in zip(plain, again, strict=True))
+    assert not any(torch.equal(one.views[0], other.views[0]) for one, other in zip(plain[12:], again[12:], strict=True))
+
+
+@pytest.mark.parametrize("ahead", [1, 4])
+def test_answers_stand_beside_the_views_they_are_about(stream: ViewStream, ahead: int) -> None:
+    def say(epoch: int, index: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (100 * epoch + index, -index)
+
+    half = replace(stream, batch_size=4, rank=1, world_size=2, view_epochs=2, answers=say, ahead=ahead)
+    for step, batch in enumerate(first(half, 20, step=3), start=3):
+        known, other = batch.answers
+        assert torch.equal(known, 100 * (step // 6 % 2) + batch.index)
+        assert torch.equal(other, -batch.index)
+
+
+def test_a_teacher_is_asked_only_where_its_answers_are_not_known() -> None:
+    views = tuple(torch.full((2, 1), float(view)) for view in range(3))
+    asked = Batch(views, torch.arange(2))
+    assert asked.ask(lambda joined: joined + 10, 2, 0).tolist() == [[12], [12], [10], [10]]
+    known = Batch(views, torch.arange(2), answers=tuple(view + 10 for view in views))
+
+    def asleep(joined: torch.Tensor) -> torch.Tensor:
+        raise AssertionError
+
+    for places in ((0,), (2, 0), (0, 1, 2)):
+        assert torch.equal(known.ask(asleep, *places), asked.ask(lambda joined: joined + 10, *places))

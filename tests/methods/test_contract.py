@@ -16,6 +16,7 @@ from stillhouse.data.views import View, ViewPlan
 from stillhouse.errors import SettingsError
 from stillhouse.methods.method import Method
 from stillhouse.methods.table import METHODS, find_method
+from stillhouse.networks.teacher import FrozenTeacher
 from stillhouse.training.optimizers import decay_groups
 from tests.methods.conftest import MakeMethod, random_batch
 
@@ -56,6 +57,28 @@ def test_terms_are_finite_scalars_and_reach_every_weight_that_learns(
     total(terms).backward()
     missed = [n for n, p in method.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert not missed
+
+
+TAUGHT = [name for name in METHODS if {"teacher", "teachers"} & set(find_method(name).companions)]
+
+
+@pytest.mark.parametrize(("name", "views"), [*((name, 0) for name in TAUGHT), ("seed", 4), ("simclr + seed", 0)])
+def test_a_teachers_answers_that_come_with_the_batch_stand_for_the_teacher(
+    name: str, views: int, make_method: MakeMethod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"views": ViewPlan(views=(View(count=views),))} if views else {}
+    asking, told = make_method(name, **settings), make_method(name, **settings)
+    batches = [random_batch(seed=seed, views=views_of(asking)) for seed in range(2)]
+    teacher = next(module for module in told.modules() if isinstance(module, FrozenTeacher))
+    answers = [tuple(map(teacher, batch.views)) for batch in batches]
+    expected = []
+    for batch in batches:
+        expected.append(asking(batch, 0.5))
+        asking.after_step(0.5)
+    monkeypatch.setattr(FrozenTeacher, "forward", None)
+    for batch, said, terms in zip(batches, answers, expected, strict=True):
+        assert told(dataclasses.replace(batch, answers=said), 0.5) == terms
+        told.after_step(0.5)
 
 
 @cases

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from stillhouse.training.journal import GLIMPSE
+from stillhouse.training.journal import GLIMPSE, NOTE
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -48,6 +48,9 @@ class Terminal:
     def _show(self, record: Mapping[str, Any]) -> None:
         if record["kind"] == "start":
             self.console.print(*record["about"], sep="\n", soft_wrap=True, highlight=False, markup=False)
+            return
+        if record["kind"] == NOTE:
+            self.console.print(record["sentence"], soft_wrap=True, highlight=False, markup=False)
             return
         kind = "step" if record["kind"] == GLIMPSE else str(record["kind"])
         self._newest[kind] = record

@@ -1,6 +1,5 @@
 """From a URI to decoded images: settings, where the pixels are kept, and what follows from the images themselves."""
 
-import shutil
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from stillhouse.data.pixels import FreshStore, HeldStore, ImageStore
 from stillhouse.data.probing import decode_seconds, fit_sizes, probe_size
 from stillhouse.data.sources import Rejected, Source, digest, open_source
 from stillhouse.errors import DataError
-from stillhouse.files import cache_directory, write_atomically
+from stillhouse.files import cache_directory, free_bytes, write_atomically
 
 __all__ = [
     "DataConfig",
@@ -135,7 +134,7 @@ class _Opening:
 
     def choose(self) -> str:
         """Where the pixels of `cache = "auto"` go."""
-        free = _free_bytes(self.path.parent)
+        free = free_bytes(self.path.parent)
         if free >= 1.05 * self.num_bytes() + DISK_MARGIN:
             return "disk"
         return self.fall_back(f"only {free / GIB:.1f} GiB are free for {self.num_bytes() / GIB:.1f} GiB of pixels")
@@ -249,10 +248,3 @@ def _printable(text: str) -> str:
     return "".join(
         char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode() for char in text
     )
-
-
-def _free_bytes(folder: Path) -> int:
-    """Bytes free on the disk where `folder` is, or will be."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

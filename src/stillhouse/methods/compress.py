@@ -52,12 +52,13 @@ class CompRess(Method):
         return self.student.encoder
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        return {"similarity": torch.stack([self._compare(view) for view in batch.views]).mean()}
+        terms = [self._compare(view, batch.ask(self.teacher, place)) for place, view in enumerate(batch.views)]
+        return {"similarity": torch.stack(terms).mean()}
 
     def after_step(self, progress: float) -> None:
         self.queue.advance()
 
-    def _compare(self, view: Tensor) -> Tensor:
-        wanted, rows = self.teacher(view), self.queue.rows
+    def _compare(self, view: Tensor, wanted: Tensor) -> Tensor:
+        rows = self.queue.rows
         self.queue.add(wanted)
         return similarity_divergence(self.student(view), wanted, rows, rows, self.config.temperature)

@@ -40,7 +40,7 @@ class CRD(Method):
         index, config = batch.index.to(view.device), self.config
         candidates = uniform_candidates(index, config.num_images, config.num_negatives, int(self.partners.step))
         terms: dict[str, Tensor] = self.partners(
-            self.student(view), [teacher(view) for teacher in self.teachers], index, candidates
+            self.student(view), [batch.ask(teacher, 0) for teacher in self.teachers], index, candidates
         )
         return terms
 

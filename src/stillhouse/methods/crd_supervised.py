@@ -71,7 +71,7 @@ class CRDSupervised(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         (view,) = batch.views
         index, config = batch.index.to(view.device), self.config
-        own, wanted = self.student(view), [teacher(view) for teacher in self.teachers]
+        own, wanted = self.student(view), [batch.ask(teacher, 0) for teacher in self.teachers]
         scores = self.classifier(own)
         terms = {"cross_entropy": config.cross_entropy_weight * self._cross_entropy(scores, self.labels[index])}
         if config.distillation_weight:

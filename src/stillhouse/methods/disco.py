@@ -64,7 +64,9 @@ class DisCo(Method):
         first, second = batch.views
         query, other, key = self.student(first), self.student(second), self.momentum_teacher(second)
         self.queue.add(key)
-        distance = cosine_distance(query, self.teacher(first)) + cosine_distance(other, self.teacher(second))
+        distance = cosine_distance(query, batch.ask(self.teacher, 0)) + cosine_distance(
+            other, batch.ask(self.teacher, 1)
+        )
         return {
             "contrast": queue_nce(query, key, self.queue.rows, self.config.temperature),
             "distance": self.config.distance_weight * distance,

@@ -3,6 +3,7 @@
 Source: Fang, Wang, Wang, Zhang, Yang, Liu, "SEED: Self-supervised Distillation for Visual Representation", 2021.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -63,21 +64,20 @@ class SEED(Method):
         return self.student.encoder
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        whole, *patches = batch.views
-        terms = {"similarity": self._compare(whole, self.queues[0], len(whole))}
-        if patches:
-            terms["patch_similarity"] = self._compare(torch.cat(patches), self.queues[1], len(whole))
+        terms = {"similarity": self._compare(batch, [0], self.queues[0])}
+        if patches := range(1, len(batch.views)):
+            terms["patch_similarity"] = self._compare(batch, patches, self.queues[1])
         return terms
 
     def after_step(self, progress: float) -> None:
         for queue in self.queues:
             queue.advance()  # type: ignore[operator]
 
-    def _compare(self, views: Tensor, queue: nn.Module, num_queued: int) -> Tensor:
+    def _compare(self, batch: Batch, places: Sequence[int], queue: nn.Module) -> Tensor:
         config = self.config
         assert isinstance(queue, Queue)
-        wanted = self.teacher(views)
-        queue.add(wanted[:num_queued])
+        views, wanted = torch.cat([batch.views[place] for place in places]), batch.ask(self.teacher, *places)
+        queue.add(wanted[: len(batch.views[0])])
         return seed_cross_entropy(
             self.student(views), wanted, queue.rows, config.student_temperature, config.teacher_temperature
         )

@@ -51,5 +51,8 @@ class SimReg(Method):
         return self.student.encoder
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        terms = [cosine_distance(self.student(view), self.teacher(view)) for view in batch.views]
+        terms = [
+            cosine_distance(self.student(view), batch.ask(self.teacher, place))
+            for place, view in enumerate(batch.views)
+        ]
         return {"regression": torch.stack(terms).mean()}

@@ -54,7 +54,7 @@ class Sum(Method):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         terms = {}
         for name, member, weight, places in zip(self.members, self._methods(), self.weights, self.places, strict=True):
-            own = Batch(tuple(batch.views[place] for place in places), batch.index)
+            own = batch.of(places)
             for term, value in member(own, progress).items():
                 terms[f"{name}/{term}"] = weight * value
         return terms

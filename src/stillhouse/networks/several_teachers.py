@@ -1,6 +1,9 @@
 """Frozen teachers beside the first, for methods that learn from several."""
 
 from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+from annotated_types import Ge
 
 from stillhouse.networks.foreign import TeacherConfig, absolute_source, open_teacher
 from stillhouse.networks.teacher import FrozenTeacher
@@ -12,6 +15,12 @@ class TeachersConfig(TeacherConfig):
 
     more: tuple[TeacherConfig, ...] = ()
     """Further teachers, each with settings of its own; what the first requires of licences holds for all."""
+    cache: Literal["off", "on", "auto"] = "off"
+    """`on` keeps the teacher's answers on disk, for which views repeat; `auto` does so where it saves time."""
+    cache_epochs: Annotated[int, Ge(1)] = 10
+    """Epochs of views that are kept and then shown again and again; at most those of the run."""
+    cache_dtype: Literal["fp16", "fp32"] = "fp32"
+    """How a number is kept: half the room, or the very same losses."""
 
 
 def open_teachers(config: TeachersConfig) -> tuple[list[FrozenTeacher], TeachersConfig]:

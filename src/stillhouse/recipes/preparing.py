@@ -15,7 +15,10 @@ from stillhouse.methods.method import Method
 from stillhouse.networks.build import EncoderConfig, build_encoder
 from stillhouse.networks.encoder import Encoder, undisturbed
 from stillhouse.networks.several_teachers import open_teachers
+from stillhouse.networks.teacher import FrozenTeacher
+from stillhouse.recipes.cache_choice import settle
 from stillhouse.recipes.recipe import COMPANIONS, Recipe
+from stillhouse.recipes.teacher_cache import TeacherCache
 from stillhouse.training.precision import choose_memory_format, choose_precision
 from stillhouse.training.settings import TrainingConfig
 
@@ -28,6 +31,10 @@ class Prepared:
     store: ImageStore
     method: Method
     device: torch.device
+    cache: TeacherCache | None = None
+    """The frozen teacher's answers, where the recipe keeps them."""
+    reasons: tuple[str, ...] = ()
+    """What was decided and why, in sentences."""
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -35,6 +42,7 @@ def prepare(recipe: Recipe) -> Prepared:
 
     Raises:
         SettingsError, DataError: the recipe, its encoder or its images do not work.
+        RunError: the disk does not take the teacher cache that the recipe asks for.
     """
     if not recipe.data.uri:
         raise SettingsError(
@@ -62,7 +70,17 @@ def prepare(recipe: Recipe) -> Prepared:
         memory_format=choose_memory_format(encoder) if wanted.memory_format == "auto" else wanted.memory_format,
     )
     fitted = replace(recipe, data=data, encoder=encoder_config, method=choice, training=training)
-    return Prepared(fitted, store, method, device)
+    return _with_cache(Prepared(fitted, store, method, device), companions.get("teacher"))
+
+
+def _with_cache(prepared: Prepared, teacher: Companion | None) -> Prepared:
+    """The same, with what follows from the settings of the teacher cache."""
+    if not isinstance(teacher, FrozenTeacher) or prepared.recipe.teacher.cache == "off":
+        return prepared
+    method = prepared.method
+    wanted = TeacherCache(prepared.recipe, prepared.store, method.views, teacher, prepared.device)
+    settled = settle(wanted, method.encoder)
+    return replace(prepared, recipe=settled.recipe, cache=settled.cache, reasons=settled.reasons)
 
 
 def _open_companions(recipe: Recipe, image_size: int) -> tuple[Recipe, dict[str, Companion]]:

@@ -92,6 +92,8 @@ def read_recipe(table: Table) -> Recipe:
         ]
         if groups["teacher"] and groups["teacher"].more and "teacher" in method.companions:
             problems.append(f"teacher.more: {method.title} learns from one teacher; name only one, or choose crd")
+        if groups["teacher"] and groups["teacher"].more and groups["teacher"].cache != "off":
+            problems.append("teacher.cache: answers of one teacher are kept, and there are several; set it to off")
     try:
         check_name(groups["encoder"].name if groups["encoder"] else EncoderConfig.name)
     except SettingsError as error:

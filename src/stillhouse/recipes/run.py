@@ -23,11 +23,12 @@ from stillhouse.files import write_atomically
 from stillhouse.methods.method import Method
 from stillhouse.networks.several_teachers import absolute_sources
 from stillhouse.networks.synchronized import synchronize_norms
+from stillhouse.recipes.cache_choice import forecast
 from stillhouse.recipes.directory import Run
 from stillhouse.recipes.preparing import Prepared, prepare
 from stillhouse.recipes.recipe import Recipe, find_recipe, read_recipe
 from stillhouse.training.checkpoint import Checkpoints, TrainingState
-from stillhouse.training.journal import Listener, LogFile, TensorBoard, cut_log
+from stillhouse.training.journal import NOTE, Listener, LogFile, TensorBoard, cut_log
 from stillhouse.training.loop import Loop, Observer
 from stillhouse.training.optimizers import make_optimizer
 from stillhouse.training.precision import torch_memory_format
@@ -133,10 +134,18 @@ def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: S
     )  # fmt: skip
     if world_size() > 1:
         loop.model = DistributedDataParallel(method)
-    for listener in heard:
-        listener.hear({"kind": "start", "step": state.step, "about": _about(prepared, loop.total_steps)})
+
+    def tell(record: Mapping[str, Any]) -> None:
+        for listener in heard:
+            listener.hear({"step": state.step, **record})
+
     try:
         with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+            tell({"kind": "start", "about": _about(prepared, loop.total_steps) if heard else []})
+            if prepared.cache:
+                loop.stream = replace(prepared.cache, store=store).teach(
+                    stream, lambda sentence: tell({"kind": NOTE, "sentence": sentence})
+                )
             loop.run(state)
     except Interrupted as stop:
         _finish(run, prepared, state)
@@ -195,7 +204,8 @@ def _about(prepared: Prepared, total_steps: int) -> list[str]:
         for teacher in (recipe.teacher, *recipe.teacher.more)
         if teacher.source
     ]
-    lines = [network, *taught, images]
+    kept = [*prepared.reasons, *([forecast(prepared.cache)] if prepared.cache else [])]
+    lines = [network, *taught, *kept, images]
     return [*lines, f"{budget}; {speed}; {training.precision} on {prepared.device}"]
 
 

@@ -13,6 +13,8 @@ Record = Mapping[str, Any]
 
 GLIMPSE = "glimpse"
 """Kind of a record that is for whoever watches now, and for no file."""
+NOTE = "note"
+"""Kind of a record that is a `sentence` about what goes on beside the steps."""
 
 
 class Listener(Protocol):
