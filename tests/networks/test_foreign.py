@@ -34,7 +34,7 @@ def test_our_own_run_by_its_folder_with_its_licence_and_digest(tmp_path: Path) -
     assert (found.config.license, found.config.image_size) == ("apache-2.0", 16)
     assert opened(source=str(folder / "encoder")).config.digest == found.config.digest
     torch.testing.assert_close(
-        found.encoder(torch.ones(1, 3, 16, 16)),
+        found.network(torch.ones(1, 3, 16, 16)),
         build_encoder(EncoderConfig(name="resnet10", image_size=16), 5).eval()(torch.ones(1, 3, 16, 16)),
     )
     with pytest.raises(SettingsError, match="changed since this run began"):
@@ -54,7 +54,7 @@ def test_timm_weights_from_a_file_with_or_without_a_classifier(file: str, tmp_pa
     images = torch.rand(2, 3, 64, 64)
     mean, std = (torch.tensor(model.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
     expected = model.forward_head(model.forward_features((images - mean) / std), pre_logits=True)
-    torch.testing.assert_close(found.encoder(images), expected)
+    torch.testing.assert_close(found.network(images), expected)
     assert found.config.license == ("mit" if file.endswith("safetensors") else "")
 
 
@@ -63,10 +63,10 @@ def test_torchvision_weights_from_a_file(tmp_path: Path) -> None:
     model = models.mobilenet_v3_small().eval()
     torch.save(model.state_dict(), tmp_path / "w.pt")
     found = opened(source="torchvision:mobilenet_v3_small", weights=str(tmp_path / "w.pt"), image_size=64)
-    assert found.encoder.dim == 576
+    assert found.network.dim == 576
     images = torch.rand(1, 3, 64, 64)
-    expected = model.avgpool(model.features(found.encoder.normalize(images))).flatten(1)
-    torch.testing.assert_close(found.encoder(images), expected)
+    expected = model.avgpool(model.features(found.network.normalize(images))).flatten(1)
+    torch.testing.assert_close(found.network(images), expected)
 
 
 def test_a_network_of_ours_from_a_foreign_checkpoint_with_a_prefix(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_network_of_ours_from_a_foreign_checkpoint_with_a_prefix(tmp_path: Pat
     torch.save({"state_dict": content}, tmp_path / "moco.pth")
     found = opened(source="resnet10", weights=str(tmp_path / "moco.pth"), prefix="encoder_q.", image_size=32)
     images = torch.rand(1, 3, 32, 32)
-    torch.testing.assert_close(found.encoder(images), source(images))
+    torch.testing.assert_close(found.network(images), source(images))
 
 
 def test_a_frozen_teacher_never_wakes_up_and_is_no_part_of_what_learns() -> None:

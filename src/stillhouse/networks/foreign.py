@@ -11,10 +11,11 @@ from typing import Annotated, Any, Literal
 import torch
 from annotated_types import Interval
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
-from stillhouse.errors import SettingsError
+from stillhouse.errors import RunError, SettingsError
 from stillhouse.networks.build import EncoderConfig, build_encoder, check_name
+from stillhouse.networks.classifier import Classifier, load_classifier
 from stillhouse.networks.encoder import Encoder, undisturbed
 from stillhouse.networks.plain import torchvision_encoder
 from stillhouse.networks.saved import CARD, load_encoder
@@ -51,7 +52,7 @@ class TeacherConfig:
 class OpenedTeacher:
     """A frozen network, and its settings with everything found out about it written down."""
 
-    encoder: Encoder
+    network: Encoder | Classifier
     config: TeacherConfig
 
 
@@ -67,8 +68,33 @@ def open_teacher(config: TeacherConfig) -> OpenedTeacher:
             "teacher.source: none named, and this method needs one; pass --teacher RUN_DIRECTORY, timm:NAME, "
             "torchvision:NAME, or a network's name with --teacher-weights FILE"
         )
-    encoder, license_ = _find(config)
-    digest = digest_of(encoder)
+    return _checked(*_find(config), config)
+
+
+def open_classifier(config: TeacherConfig) -> OpenedTeacher:
+    """The classifier of a run, opened as a teacher whose answers are class scores.
+
+    Raises:
+        SettingsError: no run is named, it has no classifier, or as in `open_teacher`.
+    """
+    if not config.source:
+        raise SettingsError(
+            "teacher.source: none named, and this method learns from a classifier; pass --teacher RUN_DIRECTORY of a "
+            "run that learnt classes (simclrv2-finetune)"
+        )
+    if config.weights or config.prefix:
+        raise SettingsError("teacher.weights: a run directory brings its own weights; leave out --teacher-weights")
+    folder = Path(config.source)
+    try:
+        classifier = load_classifier(folder)
+        license_ = str(json.loads((folder / "encoder" / CARD).read_text()).get("license", ""))
+    except RunError as error:
+        raise SettingsError(f"teacher.source: {error}") from error
+    return _checked(classifier, license_, config)
+
+
+def _checked(network: Encoder | Classifier, license_: str, config: TeacherConfig) -> OpenedTeacher:
+    digest = digest_of(network)
     if config.digest and config.digest != digest:
         raise SettingsError(
             f"teacher.source: the weights of {config.source} changed since this run began; put them back to go on"
@@ -78,16 +104,16 @@ def open_teacher(config: TeacherConfig) -> OpenedTeacher:
             f"teacher.source: {config.source} has the licence {license_ or 'unknown'}, which is not known to be "
             "permissive; choose another teacher, or leave out --require-license"
         )
-    size = config.image_size or encoder.image_size
-    encoder = encoder.eval().requires_grad_(False)
-    _check_runs(encoder, size, config)
-    return OpenedTeacher(encoder, replace(config, image_size=size, digest=digest, license=license_))
+    size = config.image_size or network.image_size
+    network = network.eval().requires_grad_(False)
+    _check_runs(network, size, config)
+    return OpenedTeacher(network, replace(config, image_size=size, digest=digest, license=license_))
 
 
-def digest_of(encoder: Encoder) -> str:
-    """Hash of an encoder's weights and buffers, by name."""
+def digest_of(network: nn.Module) -> str:
+    """Hash of a network's weights and buffers, by name."""
     total = hashlib.sha256()
-    for name, tensor in sorted(encoder.state_dict().items()):
+    for name, tensor in sorted(network.state_dict().items()):
         total.update(name.encode())
         total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
@@ -211,14 +237,14 @@ def fill(encoder: Encoder, weights: Mapping[str, Tensor], prefix: str, where: st
     encoder.load_state_dict({**{name: own[name] for name in constant}, **known})
 
 
-def _check_runs(encoder: Encoder, size: int, config: TeacherConfig) -> None:
+def _check_runs(network: Encoder | Classifier, size: int, config: TeacherConfig) -> None:
     try:
-        with undisturbed(encoder):
-            vector = encoder(torch.zeros(1, 3, size, size))
+        with undisturbed(network):
+            vector = network(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise SettingsError(
             f"teacher.image_size: {config.source} does not run on RGB images of {size} px ({error}); "
-            f"it was made for {encoder.image_size} px"
+            f"it was made for {network.image_size} px"
         ) from error
     if not vector.isfinite().all():
         raise SettingsError(f"teacher.source: {config.source} gives values that are not finite; its weights are broken")
