@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from stillhouse.data.labels import Labels
 from stillhouse.data.stream import Batch
 from stillhouse.methods.method import Method
 from stillhouse.methods.table import find_method
 from stillhouse.networks.build import EncoderConfig, build_encoder
-from stillhouse.networks.encoder import Encoder
+from stillhouse.networks.classifier import Classifier
+from stillhouse.networks.heads import first_layers, mlp
 from stillhouse.networks.teacher import FrozenTeacher
 
 MakeMethod = Callable[..., Method]
@@ -24,18 +26,27 @@ def random_batch(images: int = 8, size: int = 16, seed: int = 0, views: int = 2)
     return Batch(made, torch.arange(images))
 
 
-def companions(kind: str) -> list[Encoder | FrozenTeacher]:
-    """What a method needs beside its encoder; another architecture, so that nothing fits by chance."""
-    if not kind:
-        return []
+CLASSES = ("a", "b", "c")
+
+
+def companions(kind: str, dim: int) -> list[nn.Module]:
+    """What a method needs beside its encoder of width `dim`; other architectures, so that nothing fits by chance."""
     other = build_encoder(EncoderConfig(name="resnet10", image_size=16), 5)
-    return [FrozenTeacher(other) if kind == "teacher" else other]
+    if kind == "head":
+        return [first_layers(mlp([dim, 24, 8], output_norm=True), 1)]
+    if kind == "classifier":
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            return [FrozenTeacher(Classifier(other, nn.Sequential(), CLASSES, zero_output=False))]
+    if kind == "teacher":
+        return [FrozenTeacher(other)]
+    return [other] if kind == "peer" else []
 
 
 def known_labels(name: str) -> list[Labels]:
     """Labels of 64 images in three classes, every fourth unknown, for a method that learns from them."""
     numbers = torch.arange(64) % 4
-    return [Labels(numbers.where(numbers < 3, -1), ("a", "b", "c"))] if find_method(name).learns_from_labels else []
+    return [Labels(numbers.where(numbers < 3, -1), CLASSES)] if find_method(name).learns_from_labels else []
 
 
 def build_method(name: str, encoder: str = "vit_nano", seed: int = 0, **settings: Any) -> Method:
@@ -49,12 +60,14 @@ def build_method(name: str, encoder: str = "vit_nano", seed: int = 0, **settings
         "num_prototypes": 24,
         "num_images": 64,
         "num_negatives": 16,
+        "zero_output": False,  # or the encoder gets no gradient in the first step
+        "label_weight": 0.5,
     }
     known = {field.name for field in fields(entry.config)}
     config = replace(entry.config(**{key: narrow[key] for key in narrow if key in known}), **settings)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return entry.method(config, network, *companions(entry.companion), *known_labels(name))
+        return entry.method(config, network, *companions(entry.companion, network.dim), *known_labels(name))
 
 
 @pytest.fixture

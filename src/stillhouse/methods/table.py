@@ -11,7 +11,9 @@ from stillhouse.methods.compress import CompRess, CompRessConfig
 from stillhouse.methods.crd import CRD, CRDConfig
 from stillhouse.methods.dino import DINO, DINOConfig
 from stillhouse.methods.disco import DisCo, DisCoConfig
+from stillhouse.methods.distill import Distill, DistillConfig
 from stillhouse.methods.dogo import DoGo, DoGoConfig
+from stillhouse.methods.finetune import FineTune, FineTuneConfig
 from stillhouse.methods.method import Method
 from stillhouse.methods.mocov3 import MoCoV3, MoCoV3Config
 from stillhouse.methods.sdssl import (
@@ -36,10 +38,16 @@ class Entry:
     config: type
     summary: str
     source: str
-    companion: Literal["", "teacher", "peer"] = ""
-    """What it needs beside the encoder: a `FrozenTeacher`, or a second encoder that learns as well."""
+    companion: Literal["", "teacher", "classifier", "peer", "head"] = ""
+    """What it needs beside the encoder: a `FrozenTeacher` of an encoder or of a classifier, a second encoder that
+    learns as well, or the first layers of a projection head."""
     learns_from_labels: bool = False
     """Whether it is made with the images' `Labels`, last of all; every other method never sees them."""
+
+    @property
+    def group(self) -> str:
+        """The group of settings that only it and its like read; empty for none."""
+        return {"classifier": "teacher", "head": ""}.get(self.companion, self.companion)
 
 
 METHODS = {
@@ -73,6 +81,22 @@ METHODS = {
     "dogo": Entry(DoGo, DoGoConfig, "two peers learn from each other", "Bhat et al. 2021, arXiv:2104.09866", "peer"),
     "disco": Entry(
         DisCo, DisCoConfig, "MoCo v2 and a teacher's vectors", "Gao et al. 2022, arXiv:2104.09124", "teacher"
+    ),
+    "simclrv2-finetune": Entry(
+        FineTune,
+        FineTuneConfig,
+        "classes from few labels, through the head",
+        "Chen et al. 2020, arXiv:2006.10029",
+        "head",
+        learns_from_labels=True,
+    ),
+    "simclrv2-distill": Entry(
+        Distill,
+        DistillConfig,
+        "a frozen classifier's scores on all images",
+        "Chen et al. 2020, arXiv:2006.10029",
+        "classifier",
+        learns_from_labels=True,
     ),
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from stillhouse.data.labels import Labels
+from stillhouse.data.labels import find_labels, hide_labels
 from stillhouse.data.sources import open_source
 from stillhouse.data.store import DataConfig, ImageStore, fit_sizes, open_store
 from stillhouse.distributed import barrier, is_main, world_size
@@ -15,9 +15,10 @@ from stillhouse.methods.method import Method
 from stillhouse.methods.table import find_method
 from stillhouse.networks.build import EncoderConfig, build_encoder
 from stillhouse.networks.encoder import Encoder, undisturbed
-from stillhouse.networks.foreign import open_teacher
+from stillhouse.networks.foreign import open_classifier, open_teacher
 from stillhouse.networks.teacher import FrozenTeacher
 from stillhouse.recipes.recipe import Recipe
+from stillhouse.recipes.starting import begin
 from stillhouse.training.precision import choose_memory_format, choose_precision
 from stillhouse.training.settings import TrainingConfig
 
@@ -31,6 +32,16 @@ class Prepared:
     method: Method
     device: torch.device
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass over the images that are learnt from."""
+        return _num_rows(self.method, self.store) // self.recipe.training.images_per_step
+
+    @property
+    def total_steps(self) -> int:
+        """Length of the run."""
+        return self.recipe.training.total_steps(self.steps_per_epoch)
+
 
 def prepare(recipe: Recipe) -> Prepared:
     """Open the images and build the method; nothing is written into a run directory.
@@ -43,23 +54,25 @@ def prepare(recipe: Recipe) -> Prepared:
             "data.uri: no images named; pass --data URI (a folder, list, parquet, tar shards, "
             "or the built-in scenes and digits)"
         )
+    recipe, start = begin(recipe)
     data, image_size = _fit_data(recipe)
     recipe, companions = _open_companions(recipe, image_size)
-    store = _open_in_turn(replace(recipe, data=data))
+    store = hide_labels(_open_in_turn(replace(recipe, data=data)), data)
     encoder_config = recipe.encoder.fit(image_size)
     seed = recipe.training.seed
-    encoder = build_encoder(encoder_config, seed)
+    encoder = start.encoder or build_encoder(encoder_config, seed)
     entry = find_method(recipe.method_name)
     method_config = _fit_method(recipe.method, len(store)).fit(encoder)
     torch.manual_seed(seed)
-    known = [_find_labels(recipe, store)] if entry.learns_from_labels else []
-    method = entry.method(method_config, encoder, *companions, *known)
+    kept = [start.head] if entry.companion == "head" else []
+    known = [find_labels(store)] if entry.learns_from_labels else []
+    method = entry.method(method_config, encoder, *companions, *kept, *known)
     _check_sizes(method, encoder_config)
     device = choose_device(recipe.training.device)
+    num_rows = _num_rows(method, store)
     wanted = recipe.training
     training = replace(
-        wanted,
-        batch_size=_fit_batch(wanted, len(store)),
+        _fit_length(replace(wanted, batch_size=_fit_batch(wanted, num_rows)), num_rows),
         precision=choose_precision(encoder, device) if wanted.precision == "auto" else wanted.precision,
         memory_format=choose_memory_format(encoder) if wanted.memory_format == "auto" else wanted.memory_format,
     )
@@ -70,9 +83,9 @@ def prepare(recipe: Recipe) -> Prepared:
 def _open_companions(recipe: Recipe, image_size: int) -> tuple[Recipe, list[Encoder | FrozenTeacher]]:
     """What the method needs beside its encoder; and the recipe with what was found out about it."""
     kind = find_method(recipe.method_name).companion
-    if kind == "teacher":
-        opened = open_teacher(recipe.teacher)
-        return replace(recipe, teacher=opened.config), [FrozenTeacher(opened.encoder, opened.config.image_size)]
+    if kind in ("teacher", "classifier"):
+        opened = open_teacher(recipe.teacher) if kind == "teacher" else open_classifier(recipe.teacher)
+        return replace(recipe, teacher=opened.config), [FrozenTeacher(opened.network, opened.config.image_size)]
     if kind == "peer":
         config = recipe.peer.fit(recipe.encoder.image_size or image_size)
         return replace(recipe, peer=config), [build_encoder(config, recipe.training.seed + 1)]
@@ -91,22 +104,26 @@ def _fit_method(config: Any, num_images: int) -> Any:
     return replace(config, num_images=num_images) if hasattr(config, "num_images") else config
 
 
-def _find_labels(recipe: Recipe, store: ImageStore) -> Labels:
-    """The images' labels, their classes numbered without gaps.
+def _num_rows(method: Method, store: ImageStore) -> int:
+    """Images that are learnt from."""
+    return len(store) if method.rows is None else len(method.rows)
+
+
+def _fit_length(training: TrainingConfig, num_rows: int) -> TrainingConfig:
+    """The same settings with the epochs that so many steps take written out, where steps are counted.
 
     Raises:
-        SettingsError: there are fewer than two classes to learn.
+        SettingsError: another number of epochs is named, too.
     """
-    known = store.labels.cpu()
-    present = torch.unique(known[known >= 0])
-    if len(present) < 2:
+    if not training.steps:
+        return training
+    epochs = training.steps / (num_rows // training.images_per_step)
+    if training.epochs not in (TrainingConfig.epochs, epochs):
         raise SettingsError(
-            f"method.name: {recipe.method_name} learns from labels, and {recipe.data.uri} has {len(present)} classes; "
-            "name images with labels of two classes or more, and leave data.labels on"
+            f"training.epochs: {training.epochs:g}, but training.steps is {training.steps}; "
+            "set training.steps=0 to count in epochs"
         )
-    numbered = torch.where(known >= 0, torch.searchsorted(present, known), -1)
-    names = tuple(store.classes[label] if store.classes else str(label) for label in present.tolist())
-    return Labels(numbered, names)
+    return replace(training, epochs=epochs)
 
 
 def _check_sizes(method: Method, config: EncoderConfig) -> None:

@@ -29,6 +29,16 @@ class About:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """Which run's networks a run begins from; nothing of it is needed once the run is over."""
+
+    source: str = ""
+    """A run directory; its encoder's settings are taken over. Empty begins from random weights."""
+    digest: str = ""
+    """Hash of the weights; filled in when training starts, and compared when it goes on."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Every setting of a run; `method` is an instance of the settings class of the method called `method_name`."""
 
@@ -39,6 +49,8 @@ class Recipe:
     method: Any
     training: TrainingConfig
     evaluation: EvaluationConfig
+    start: StartConfig = StartConfig()
+    """Where the first weights come from."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     """Read by methods that learn from a frozen teacher."""
     peer: EncoderConfig = field(default_factory=EncoderConfig)
@@ -48,7 +60,7 @@ class Recipe:
         """The recipe as nested plain values, without the groups that its method does not read."""
         groups = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         name = groups.pop("method_name")
-        for unread in COMPANIONS - {find_method(name).companion}:
+        for unread in COMPANIONS - {find_method(name).group}:
             del groups[unread]
         table = {key: to_table(group) for key, group in groups.items()}
         return {**table, "method": {"name": name, **table["method"]}}
@@ -60,6 +72,7 @@ _GROUPS: dict[str, type] = {
     "encoder": EncoderConfig,
     "training": TrainingConfig,
     "evaluation": EvaluationConfig,
+    "start": StartConfig,
     "teacher": TeacherConfig,
     "peer": EncoderConfig,
 }
@@ -89,7 +102,7 @@ def read_recipe(table: Table) -> Recipe:
         groups["method"] = _checked(entry.config, settings, "method.", problems)
         problems += [
             f"{group}: {name} has no {group}; choose a method with one (`stillhouse methods`), or leave it out"
-            for group in sorted(COMPANIONS - {entry.companion})
+            for group in sorted(COMPANIONS - {entry.group})
             if table.get(group)
         ]
     except SettingsError as error:
