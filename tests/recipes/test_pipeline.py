@@ -217,7 +217,7 @@ def test_the_classifier_is_judged_on_all_test_labels(whole: Path) -> None:
             r"method.name: simclrv2-finetune learns from labels, and 0 classes",
         ),
         (
-            {"method.head_layer": 0, "data.labelled": "9"},
+            {"method.head_layer": 0, "data.labelled": 9},
             r"data.labelled: .* 9 for 10 classes leave a class without any",
         ),
         ({"method.head_layer": 0, "data.labelled": "200%"}, r"data.labelled: number of images: 200% of 64 means 128"),

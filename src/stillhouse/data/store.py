@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Interval
 from numpy.typing import NDArray
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from stillhouse.data.cachefile import Labeling, read_cache, write_cache
@@ -60,7 +61,7 @@ class DataConfig:
     uri: str = ""
     limit: Annotated[int, Ge(0)] = 0
     labels: bool = True
-    labelled: str = ""
+    labelled: Annotated[str, BeforeValidator(str)] = ""
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     store_size: Annotated[int, Interval(ge=0, le=8192)] = 0
     cache: Literal["auto", "memory", "disk", "none"] = "auto"
