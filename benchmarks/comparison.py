@@ -66,10 +66,10 @@ def compare(contestants: Mapping[str, tuple[str, Settings]], arguments: argparse
     return scores
 
 
-def table(scores: Scores) -> list[str]:
-    """Mean and standard deviation over seeds, one column per depth, in percent, as Markdown."""
+def table(scores: Scores, columns: Sequence[str] = ()) -> list[str]:
+    """Mean and standard deviation over seeds, one column per depth unless named, in percent, as Markdown."""
     depths = max(len(values[0]) for values in scores.values())
-    heads = ["method", *(f"depth {depth + 1}" for depth in range(depths))]
+    heads = ["method", *(columns or [f"depth {depth + 1}" for depth in range(depths)])]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     percent = {
         name: [[100 * score for score in depth] for depth in zip(*runs, strict=True)] for name, runs in scores.items()

@@ -7,21 +7,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stillhouse.networks.classifier import Classifier, load_classifier
     from stillhouse.networks.encoder import Encoder, Features
     from stillhouse.recipes.directory import Run, load
     from stillhouse.recipes.judging import evaluate
+    from stillhouse.recipes.pipeline import run_pipeline
     from stillhouse.recipes.run import resume, train
 
 __version__ = "0.1.0"
-__all__ = ["Encoder", "Features", "Run", "__version__", "evaluate", "load", "resume", "train"]
+__all__ = [
+    "Classifier",
+    "Encoder",
+    "Features",
+    "Run",
+    "__version__",
+    "evaluate",
+    "load",
+    "load_classifier",
+    "resume",
+    "run_pipeline",
+    "train",
+]
 
 _HOMES = {
+    "Classifier": "networks.classifier",
     "Encoder": "networks.encoder",
     "Features": "networks.encoder",
     "Run": "recipes.directory",
     "evaluate": "recipes.judging",
     "load": "recipes.directory",
+    "load_classifier": "networks.classifier",
     "resume": "recipes.run",
+    "run_pipeline": "recipes.pipeline",
     "train": "recipes.run",
 }
 

@@ -118,6 +118,41 @@ def test_lists(stillhouse: Stillhouse) -> None:
     assert 'name = "byol"' in shown
 
 
+def test_from_a_pretrained_run_to_a_classifier_and_its_student(tmp_path: Path, stillhouse: Stillhouse) -> None:
+    tiny = ["--set=training.batch_size=16", "--set=training.health_steps=0"]
+    stillhouse("train", "simclr", "--data", "digits#train", "--out", "run", *TINY)
+    tuned = ["finetune", "run", "--data", "digits#train", "--labels", "30%", "--out", "few", "--set=data.limit=64"]
+    told = stillhouse(*tuned, *tiny, "--set=training.steps=3")
+    assert "begins from" in told.stdout
+    assert "learning from the 19 with a known label" in told.stdout
+    assert "few/classifier" in told.stdout
+    student = ["train", "simclrv2-distill", "--data", "digits#train", "--teacher", "few", "--start", "run"]
+    stillhouse(*student, "--out", "student", *TINY, *tiny, "--set=encoder.mean=[0.485, 0.456, 0.406]",
+               "--set=encoder.std=[0.229, 0.224, 0.225]")  # fmt: skip
+    quick = ["--set=evaluation.linear=false", "--set=evaluation.alignment_images=0", "--set=evaluation.pixels=false"]
+    judged = stillhouse("evaluate", "student", "--data", "digits#test", *quick)
+    assert "classifier" in judged.stdout
+    stillhouse("report", "student")
+    page = (tmp_path / "student/report.html").read_text()
+    assert "<dt>Classifier</dt>" in page
+    assert "learnt from what labels its own training knew" in page
+
+
+def test_a_pipeline_ends_once_and_says_what_it_finished_before(stillhouse: Stillhouse) -> None:
+    words = ["pipeline", "simclrv2", "--data", "digits#train", "--labels", "20", "--out", "all", "--set=data.limit=64"]
+    for stage in ("pretrain", "finetune", "distill"):
+        words += [f"--set={stage}.{setting}" for setting in ("training.batch_size=16", "training.health_steps=0")]
+    words += ["--set=pretrain.encoder.name=vit_nano", "--set=distill.encoder.name=vit_nano"]
+    words += ["--set=pretrain.training.epochs=1", "--set=finetune.training.steps=2", "--set=distill.training.epochs=1"]
+    first = stillhouse(*words).stdout
+    assert [line for line in first.splitlines() if line.startswith("stage")] == [
+        "stage 1 of 3: pretrain", "stage 2 of 3: finetune", "stage 3 of 3: distill",
+    ]  # fmt: skip
+    assert stillhouse(*words).stdout.count("finished before: all/") == 3
+    refused = stillhouse(*words, "--set=finetune.training.steps=3", code=4)
+    assert "finetune was begun with other settings" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
@@ -137,6 +172,11 @@ def test_lists(stillhouse: Stillhouse) -> None:
         (["train", "simclr", "--data", "digits", "--out", "run", "--set", "peer.name=resnet10"], 2, "has no peer"),
         (["train", "simclr", "--data", "digits", "--out", "run", "--teacher", "runs/big"], 2, "simclr has no teacher"),
         (["train", "seed", "--data", "digits", "--out", "run", "--teacher", "timm:resnet8t"], 2, "no such model"),
+        (["finetune", "nowhere", "--data", "digits", "--labels", "1%", "--out", "run"], 2, "start.source: "),
+        (["pipeline", "simclrv3", "--data", "digits", "--out", "run"], 2, "did you mean simclrv2"),
+        (["pipeline", "simclrv2", "--data", "digits", "--out", "run", "--set", "epochs=3"], 2, "pretrain.epochs"),
+        (["train", "simclrv2-finetune", "--data", "digits", "--out", "run"], 2, "--start RUN_DIRECTORY"),
+        (["train", "simclrv2-distill", "--data", "digits", "--out", "run"], 2, "--teacher RUN_DIRECTORY"),
         (["resume", "nowhere"], 4, "nowhere"),
         (["evaluate", "nowhere", "--data", "digits"], 4, "nowhere"),
         (["report", "nowhere"], 4, "nowhere"),

@@ -1,9 +1,14 @@
 """Fewer labels and wrong ones."""
 
+import itertools
+
 import pytest
 import torch
 
 from stillhouse.data.labels import balanced_subset, parse_count, with_wrong_labels
+from stillhouse.data.store import DataConfig, open_store
+from stillhouse.data.stream import ViewStream
+from stillhouse.data.views import CROP_AND_FLIP
 from stillhouse.errors import SettingsError
 
 
@@ -95,3 +100,18 @@ def test_what_is_wrong_at_a_lower_rate_is_as_wrong_at_a_higher_one() -> None:
     wrong = low != labels
     assert torch.equal(low[wrong], high[wrong])
     assert not torch.equal(low, with_wrong_labels(labels, 5, 0.2, seed=5))
+
+
+def test_only_chosen_labels_are_known_and_only_chosen_images_are_drawn() -> None:
+    store = open_store("digits", DataConfig(limit=80), 8)
+    rows = torch.tensor([3, 14, 15, 65, 70])
+    known = store.knowing(rows)
+    assert torch.equal((known.labels >= 0).nonzero().squeeze(1), rows)
+    assert torch.equal(known.labels[rows], store.labels[rows])
+    assert (store.labels >= 0).all()
+    stream = ViewStream(store=store, plan=CROP_AND_FLIP, image_size=8, batch_size=4, seed=1, rows=rows)
+    assert stream.steps_per_epoch == 1
+    seen = torch.cat([batch.index for batch in itertools.islice(stream.batches(0), 40)])
+    assert set(seen.tolist()) == set(rows.tolist())  # what one epoch leaves over, another shows
+    jumped = next(stream.batches(23))
+    assert torch.equal(jumped.index, seen[4 * 23 : 4 * 24])

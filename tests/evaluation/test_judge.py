@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from stillhouse.errors import DataError
 from stillhouse.evaluation.config import EvaluationConfig
@@ -15,6 +16,7 @@ from stillhouse.evaluation.knn import classify
 from stillhouse.evaluation.results import Evaluation, Sources
 from stillhouse.evaluation.task import find_task
 from stillhouse.networks.build import EncoderConfig, build_encoder
+from stillhouse.networks.classifier import Classifier
 from tests.evaluation.made_up import make_encoder, make_store
 
 SMALL = EvaluationConfig(k=5, alignment_images=6, batch_size=16)
@@ -58,6 +60,21 @@ def test_the_last_blocks_are_judged_joined() -> None:
     assert len(found.of("encoder", "last2:linear(ridge)")) == 1
     assert len(found.of("encoder", "knn")) == len(found.of("encoder", "linear")) == 2
     assert not found.of("pixels", "last")
+
+
+def test_a_classifier_is_asked_by_the_names_of_its_classes() -> None:
+    train, test = make_store([0, 1, 2] * 20, seed=1), make_store([0, 1, 2] * 10, seed=2)
+    encoder = make_encoder()
+    torch.manual_seed(3)
+    classifier = Classifier(encoder, nn.Sequential(), ("blue", "mauve", "red"), zero_output=False).eval()
+    found = evaluate(encoder, train, test, classifier=classifier, config=SMALL)
+    (result,) = found.of("encoder", "classifier")
+    answers = classifier.score(extract(encoder, test).blocks[-1]).argmax(1)
+    right = int((answers == torch.tensor([{0: 2, 2: 0}.get(label, 9) for label in test.labels.tolist()])).sum())
+    assert 0 < right < 20
+    assert (result.block, result.accuracy, result.interval) == (2, right / 30, wilson(right, 30))
+    assert found.best("classifier") == result
+    assert len(found.of("encoder", "knn")) == 2
 
 
 def test_best_block_is_chosen_by_training_images(judged: Evaluation) -> None:

@@ -14,6 +14,7 @@ from stillhouse.methods.choice import Choice, Companion, Part
 from stillhouse.methods.method import Method
 from stillhouse.methods.table import find_method
 from stillhouse.networks.build import EncoderConfig, build_encoder
+from stillhouse.networks.heads import first_layers, mlp
 from stillhouse.networks.teacher import FrozenTeacher
 
 MakeMethod = Callable[..., Method]
@@ -29,16 +30,23 @@ def random_batch(
     return Batch(made, torch.arange(images))
 
 
-def companions() -> dict[str, Companion]:
-    """What methods need beside their encoder; another architecture, so that nothing fits by chance.
+CLASSES = ("a", "b", "c")
 
-    Labels are those of 64 images in three classes, every fourth unknown.
-    """
+
+def companions(dim: int) -> dict[str, Companion]:
+    """What methods need beside an encoder of width `dim`; other architectures, so that nothing fits by chance."""
     other = build_encoder(EncoderConfig(name="resnet10", image_size=16), 5)
-    teacher = FrozenTeacher(other)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        teacher = FrozenTeacher(other, classifier=nn.Linear(other.dim, len(CLASSES)), classes=CLASSES)
+        head = first_layers(mlp([dim, 24, 8], output_norm=True), 1)
+    return {"teacher": teacher, "teachers": [teacher], "peer": other, "head": head, "labels": known_labels()}
+
+
+def known_labels() -> Labels:
+    """Labels of 64 images in three classes, every fourth unknown."""
     numbers = torch.arange(64) % 4
-    labels = Labels(numbers.where(numbers < 3, -1), ("a", "b", "c"))
-    return {"teacher": teacher, "teachers": [teacher], "peer": other, "labels": labels}
+    return Labels(numbers.where(numbers < 3, -1), CLASSES)
 
 
 def build_method(name: str, encoder: str = "vit_nano", seed: int = 0, **settings: Any) -> Method:
@@ -51,6 +59,8 @@ def build_method(name: str, encoder: str = "vit_nano", seed: int = 0, **settings
         "num_prototypes": 24,
         "num_images": 64,
         "num_negatives": 16,
+        "zero_output": False,  # or the encoder gets no gradient in the first step
+        "label_weight": 0.5,
     }
     parts: list[Part] = []
     for part in name.split(" + "):
@@ -60,7 +70,7 @@ def build_method(name: str, encoder: str = "vit_nano", seed: int = 0, **settings
         parts.append(Part(name=part, config=config, weight=1.0 / (1 + len(parts))))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Choice(tuple(parts)).build(network, companions())
+        return Choice(tuple(parts)).build(network, companions(network.dim))
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def test_all_terms_equal_a_slow_loop_with_two_teachers() -> None:
     view, index = batch.views[0].double(), batch.index
     terms = method(type(batch)((view,), index), 0.5)
     with torch.no_grad():
-        own, scores = method.student(view), method.classifier(method.student(view))
+        own, scores = method.encoder(view), method.student(view)
         wanted = [each(view) for each in teachers]
         classified = torch.stack([t.classify(w) for t, w in zip(teachers, wanted, strict=True)]).mean(0)
         entropy, distilled, known = 0.0, 0.0, 0
@@ -94,14 +94,14 @@ def test_the_classifier_learns_from_known_labels_alone() -> None:
     terms = method(random_batch(views=1), 0.5)
     assert terms["cross_entropy"].item() == 0
     terms["cross_entropy"].backward()
-    assert method.classifier.weight.grad is not None
-    assert not method.classifier.weight.grad.any()
+    assert method.student.output.weight.grad is not None
+    assert not method.student.output.weight.grad.any()
 
 
 def test_distillation_moves_the_student_and_no_teacher() -> None:
     method = made(teacher(1), distillation_weight=1.0)
     method(random_batch(views=1), 0.5)["distillation"].backward()
-    assert all(p.grad is not None for p in method.student.parameters())
+    assert all(p.grad is not None for p in method.encoder.parameters())
     (held,) = method.teachers
     assert isinstance(held, FrozenTeacher)
     assert all(p.grad is None and not p.requires_grad for m in held._classifier for p in m.parameters())

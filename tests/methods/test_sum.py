@@ -168,7 +168,10 @@ def test_what_follows_from_encoder_and_images_is_written_out_in_every_member() -
     fitted = read("crd", "seed").fit(encoder, 50)
     assert (fitted.parts[0].config.num_images, fitted.parts[1].config.hidden_dim) == (50, encoder.dim)
     assert fitted.fit(encoder, 50) == fitted
-    assert fitted.build(encoder, companions()).state_dict()["members.crd.student_bank.rows"].shape == (50, 128)
+    assert fitted.build(encoder, companions(encoder.dim)).state_dict()["members.crd.student_bank.rows"].shape == (
+        50,
+        128,
+    )
     with pytest.raises(SettingsError, match=r"^method\.crd\.num_images: 50, but there are 60 images; leave it out"):
         fitted.fit(encoder, 60)
     three = {"views": {"views": [{"count": 3}]}}

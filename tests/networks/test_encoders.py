@@ -18,6 +18,7 @@ SMALL = [
     ("timm:test_efficientnet", 64),
     ("timm:test_convnext", 64),
     ("timm:mobilenetv3_small_050", 64),
+    ("timm:skresnet18", 32),
 ]
 
 

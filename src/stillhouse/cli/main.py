@@ -41,6 +41,10 @@ TeacherWeights = Annotated[
     str,
     typer.Option("--teacher-weights", help="Weights of the first: safetensors or state dict; else its library's own."),
 ]
+Start = Annotated[str, typer.Option("--start", help="Run directory whose weights training begins from.")]
+Labels = Annotated[
+    str, typer.Option("--labels", help="Labels that are known: a share (1%) or a number (250), alike of every class.")
+]
 RequireLicense = Annotated[
     str, typer.Option("--require-license", help="`permissive` refuses a teacher that is not known to be.")
 ]
@@ -62,6 +66,7 @@ def train(
     data: Data = "",
     teacher: Teachers = [],  # noqa: B006 (typer copies)
     teacher_weights: TeacherWeights = "",
+    start: Start = "",
     require_license: RequireLicense = "",
     settings: Settings = [],  # noqa: B006 (typer copies)
 ) -> None:
@@ -77,6 +82,7 @@ def train(
         "require_license": require_license,
     }
     changes = {f"teacher.{key}": value for key, value in named.items() if value}
+    changes |= {"start.source": start} if start else {}
     with Terminal() as terminal:
         run = train_run(recipe, data, out, changes | dict(map(parse_assignment, settings)), [terminal])
     _say(f"trained: {run.encoder_folder}\nnext: stillhouse evaluate {out} --data URI; stillhouse report {out}")
@@ -91,6 +97,50 @@ def resume(run_folder: RunFolder) -> None:
     with Terminal() as terminal:
         run = resume_run(run_folder, [terminal])
     _say(f"trained: {run.encoder_folder}")
+
+
+@app.command()
+def finetune(
+    run_folder: RunFolder,
+    out: Out,
+    data: Data,
+    labels: Labels = "",
+    settings: Settings = [],  # noqa: B006 (typer copies)
+) -> None:
+    """Learn classes from few labels, from a middle layer of a run's projection head."""
+    from stillhouse.cli.terminal import Terminal
+    from stillhouse.config import parse_assignment
+    from stillhouse.recipes.run import train as train_run
+
+    changes = {"start.source": str(run_folder), **({"data.labelled": labels} if labels else {})}
+    with Terminal() as terminal:
+        run = train_run("simclrv2-finetune", data, out, changes | dict(map(parse_assignment, settings)), [terminal])
+    _say(f"trained: {run.classifier_folder}\nnext: stillhouse evaluate {out} --data URI")
+
+
+@app.command()
+def pipeline(
+    name: Annotated[str, typer.Argument(help="simclrv2: pretrain, finetune, distill.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the stages' run directories.")],
+    data: Data,
+    labels: Labels = "",
+    settings: Annotated[
+        list[str],
+        typer.Option("--set", help="A setting of a stage, as pretrain.training.epochs=5, or data.limit=1000."),
+    ] = [],  # noqa: B006 (typer copies)
+) -> None:
+    """Several recipes in order; the same command goes on where it stopped."""
+    from stillhouse.cli.terminal import Terminal
+    from stillhouse.config import parse_assignment
+    from stillhouse.recipes.pipeline import plan
+
+    stages = plan(name, data, out, labels, dict(map(parse_assignment, settings)))
+    for number, stage in enumerate(stages, 1):
+        _say(f"stage {number} of {len(stages)}: {stage.name}")
+        with Terminal() as terminal:
+            trained = stage.advance([terminal])
+        _say(f"trained: {stage.run.folder}" if trained else f"finished before: {stage.run.folder}")
+    _say(f"next: stillhouse evaluate {stages[-1].run.folder} --data URI")
 
 
 @app.command()

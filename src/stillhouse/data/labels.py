@@ -10,6 +10,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from stillhouse.data.store import DataConfig, ImageStore
 from stillhouse.errors import SettingsError
 
 
@@ -90,3 +91,32 @@ def with_wrong_labels(labels: Tensor, num_classes: int, rate: float, seed: int) 
     shift = torch.randint(1, num_classes, (len(labels),), generator=generator)
     shift[order[round(rate * len(labels)) :]] = 0
     return (labels + shift.to(labels.device)) % num_classes
+
+
+def hide_labels(store: ImageStore, data: DataConfig) -> ImageStore:
+    """The same images with only those labels that training is to know.
+
+    Raises:
+        SettingsError: there are no labels, or `data.labelled` is not a number of them that every class can give.
+    """
+    if not data.labelled:
+        return store
+    total = int((store.labels >= 0).sum())
+    if not total:
+        raise SettingsError(
+            f"data.labelled: {data.labelled} of the labels are to be known, and {data.uri} has none; "
+            "name images with labels, leave data.labels on, or leave data.labelled out"
+        )
+    try:
+        return store.knowing(balanced_subset(store.labels, parse_count(data.labelled, total), data.seed))
+    except SettingsError as error:
+        raise SettingsError(f"data.labelled: {error}") from error
+
+
+def find_labels(store: ImageStore) -> Labels:
+    """The images' labels, their classes numbered without gaps; no class where nothing is known."""
+    known = store.labels.cpu()
+    present = torch.unique(known[known >= 0])
+    numbered = torch.where(known >= 0, torch.searchsorted(present, known), -1)
+    names = tuple(store.classes[label] if store.classes else str(label) for label in present.tolist())
+    return Labels(numbered, names)

@@ -3,10 +3,12 @@
 Letters: N images, B images of a batch, S side in pixels.
 """
 
+import copy
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -54,6 +56,13 @@ class ImageStore(ABC):
     @abstractmethod
     def to(self, device: torch.device | str) -> "ImageStore":
         """The same images with batches on `device`."""
+
+    def knowing(self, rows: Tensor) -> Self:
+        """The same images, of which only `rows` (positions, int64) keep their labels."""
+        known = copy.copy(self)
+        known.labels = torch.full_like(self.labels, -1)
+        known.labels[rows] = self.labels[rows]
+        return known
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Interval
 from numpy.typing import NDArray
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from stillhouse.data.cachefile import Labeling, read_cache, write_cache
@@ -45,8 +46,10 @@ class DataConfig:
     Args:
         uri: where the images are, as in `open_source`; recipes keep it here, `open_store` is told it.
         limit: images used, the first so many after a seeded shuffle; 0 uses all. Only these are decoded.
-        labels: whether labels are shown to evaluations; methods never see them.
-        seed: of the shuffle behind `limit`.
+        labels: whether labels are shown to evaluations, and to the few methods that learn from them.
+        labelled: how many labels training knows, a share (`1%`) or a number (`250`), drawn alike from every class;
+            empty is all. `evaluate` knows every label regardless.
+        seed: of the shuffles behind `limit` and `labelled`.
         store_size: side in pixels that images are kept at; 0 follows the images.
         cache: `disk` decodes once into a file of the cache folder, `memory` once per run, `none` anew for each batch;
             `auto` takes the file where the disk has room, else memory up to `cache_gib`, else none.
@@ -57,6 +60,7 @@ class DataConfig:
     uri: str = ""
     limit: Annotated[int, Ge(0)] = 0
     labels: bool = True
+    labelled: Annotated[str, BeforeValidator(str)] = ""
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     store_size: Annotated[int, Interval(ge=0, le=8192)] = 0
     cache: Literal["auto", "memory", "disk", "none"] = "auto"

@@ -71,6 +71,8 @@ class ViewStream:
     """More than one when gradients are accumulated."""
     rank: int = 0
     world_size: int = 1
+    rows: Tensor | None = None
+    """Positions of the only images that are drawn, int64; None draws all."""
     ahead: int = 1
     """Batches that are augmented together; more than one pays where starting an operation is dear (a GPU)."""
     view_epochs: int = 0
@@ -81,14 +83,14 @@ class ViewStream:
     def __post_init__(self) -> None:
         if self.steps_per_epoch == 0:
             raise DataError(
-                f"training.batch_size: {self._images_per_step} images per step, but only {len(self.store)} images; "
+                f"training.batch_size: {self._images_per_step} images per step, but only {self._num_images} images; "
                 "lower it"
             )
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one pass over the images."""
-        return len(self.store) // self._images_per_step
+        return self._num_images // self._images_per_step
 
     def batches(self, step: int) -> Iterator[Batch]:
         """Batches from optimizer step `step` on, for ever."""
@@ -99,11 +101,16 @@ class ViewStream:
             epoch, skip = epoch + 1, 0
 
     @property
+    def _num_images(self) -> int:
+        return len(self.store) if self.rows is None else len(self.rows)
+
+    @property
     def _images_per_step(self) -> int:
         return self.batch_size * self.world_size * self.batches_per_step
 
     def _epoch(self, epoch: int, skip: int) -> Iterator[Batch]:
-        order = permutation(self.seed, epoch, len(self.store))
+        order = permutation(self.seed, epoch, self._num_images)
+        order = order if self.rows is None else self.rows[order]
         shown = epoch % self.view_epochs if self.view_epochs else epoch
         used = order[: self.steps_per_epoch * self._images_per_step]
         mine = used.view(-1, self.world_size, self.batch_size)[:, self.rank]

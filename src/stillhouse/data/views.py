@@ -162,6 +162,9 @@ CIFAR_ASYMMETRIC_PAIR = ViewPlan(
 WEAK = ViewPlan(views=(View(min_area=0.2, jitter=0.0, grayscale=0.0, blur=0.0),))
 """SimReg and CompRess: one view, only cropped and flipped."""
 
+CROP_AND_FLIP = ViewPlan(views=(View(jitter=0.0, grayscale=0.0, blur=0.0),))
+"""SimCLRv2's fine-tuning and distillation: one view, cropped as in SimCLR and flipped (official code)."""
+
 SINGLE = ViewPlan(views=(View(min_area=0.2, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),))
 """SEED with a teacher of MoCo v2: one of its views (official code)."""
 

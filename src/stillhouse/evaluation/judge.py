@@ -25,7 +25,8 @@ from stillhouse.evaluation.results import Evaluation, Result, Sources
 from stillhouse.evaluation.split import hold_out, thin
 from stillhouse.evaluation.task import Task, find_task
 from stillhouse.health import Health, examine
-from stillhouse.networks.encoder import Encoder, device_of
+from stillhouse.networks.classifier import Classifier
+from stillhouse.networks.encoder import Encoder, device_of, undisturbed
 
 HEALTH_IMAGES = 10_000
 
@@ -39,6 +40,7 @@ def evaluate(
     test: ImageStore,
     *,
     untrained: Encoder | None = None,
+    classifier: Classifier | None = None,
     config: EvaluationConfig = EvaluationConfig(),  # noqa: B008 (frozen)
     sources: Sources = Sources(),  # noqa: B008 (frozen)
     progress: Progress = lambda text, share: None,
@@ -53,6 +55,7 @@ def evaluate(
         train: images to search and to fit to. The same object as `test` gives a seeded split, four fifths to one.
         test: images to be asked about.
         untrained: a fresh encoder of the same kind, to know what training gained.
+        classifier: what was trained on the encoder to name classes; asked as it is, it learns nothing here.
         config: settings.
         sources: names for the file.
         progress: told what is going on.
@@ -77,6 +80,8 @@ def evaluate(
         if name == "encoder":
             health = tuple(examine(thin(block, HEALTH_IMAGES)) for block in queries.blocks)
         if not task.obstacle:
+            if classifier is not None and name == "encoder":
+                results.append(court.ask(classifier, queries, task))
             results += court.judge(court.read(train, task.train_rows, 0.1, 0.5), queries, task, told)
     shared = 0 if task.obstacle else count_shared(train, task.train_rows, test, task.test_rows)
     alignment = _alignment(encoder, test, config)
@@ -131,6 +136,15 @@ class _Court:
             results += [replace(result, protocol=f"last{joined}:{result.protocol}") for result in together]
         self.progress(f"{self.name}: done", 1.0)
         return results
+
+    def ask(self, classifier: Classifier, queries: LayerFeatures, task: Task) -> Result:
+        """What the classifier says of the last block, the one it stands on; a class it does not know is missed."""
+        number = {name: place for place, name in enumerate(task.classes)}
+        numbers = torch.tensor([number.get(name, -1) for name in classifier.classes])
+        with undisturbed(classifier):
+            answers = numbers[classifier.score(queries.blocks[-1]).argmax(1).cpu()]
+        truth = task.test_labels[queries.kept]
+        return self._result(len(queries.blocks), "classifier", answers, truth, float("nan"), {})
 
     def _examine(
         self,

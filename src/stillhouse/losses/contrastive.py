@@ -39,6 +39,26 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     return contrastive_cross_entropy(rows, rows, own.roll(len(first)), temperature, excluded=own)
 
 
+def nt_xent_with_memory(first: Tensor, second: Tensor, memory: Tensor, temperature: float) -> Tensor:
+    """`nt_xent` in which every row is told from remembered rows as well; `log(2B - 1 + K)` when all coincide.
+
+    Args:
+        first: one view, `[B, E]`.
+        second: the other view of the same images in the same order, `[B, E]`.
+        memory: further negatives, `[K, E]`; no gradient flows into them.
+        temperature: divides the cosines; above 0.
+
+    Returns:
+        Mean over the 2B rows, in nats.
+
+    Source: Chen et al. 2020 (SimCLRv2), section 2, in words; that memory enters the denominators only is our reading.
+    """
+    rows = unit(torch.cat([first, second]))
+    own = torch.arange(len(rows), device=rows.device)
+    keys = torch.cat([rows, unit(memory.detach()).to(rows.dtype)])
+    return contrastive_cross_entropy(rows, keys, own.roll(len(first)), temperature, excluded=own)
+
+
 def info_nce(query: Tensor, key: Tensor, temperature: float, *, start: int = 0) -> Tensor:
     """Cross-entropy of finding its own key for every query among all keys; `log K` when all rows coincide.
 

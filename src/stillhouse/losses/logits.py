@@ -28,6 +28,23 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
     return F.cross_entropy(student.to(dtype) / temperature, target)
 
 
+def labelled_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of class scores with the labels that are known; `log C` when all scores are equal and all known.
+
+    Args:
+        scores: `[B, C]`.
+        labels: int64 `[B]` in [0, C), -1 where unknown.
+
+    Returns:
+        Sum over the labelled images divided by B, in nats: an image without label counts as 0, so that a batch with few
+        labelled images weighs little. 0 without any.
+
+    Source: Chen et al. 2020 (SimCLRv2), first term of equation 3, divided as its second one is.
+    """
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    return F.cross_entropy(scores, labels, ignore_index=-1, reduction="sum") / len(scores)
+
+
 def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """KL divergence of softened class scores, times the squared temperature; 0 when both agree.
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
 from annotated_types import Gt
+from torch import nn
 
 from stillhouse.config import Table, check, to_table, unknown_key
 from stillhouse.data.labels import Labels
@@ -24,7 +25,7 @@ from stillhouse.methods.table import METHODS, SUM, find_method
 from stillhouse.networks.encoder import Encoder
 from stillhouse.networks.teacher import FrozenTeacher
 
-Companion = Encoder | FrozenTeacher | list[FrozenTeacher] | Labels
+Companion = Encoder | FrozenTeacher | list[FrozenTeacher] | nn.Sequential | Labels
 """What a method may need beside the encoder it trains."""
 
 

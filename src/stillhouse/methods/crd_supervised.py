@@ -22,6 +22,7 @@ from stillhouse.errors import SettingsError
 from stillhouse.losses.logits import knowledge_distillation
 from stillhouse.methods.method import Method
 from stillhouse.methods.partners import Partners, PartnersConfig
+from stillhouse.networks.classifier import Classifier
 from stillhouse.networks.encoder import Encoder
 from stillhouse.networks.teacher import FrozenTeacher
 
@@ -57,22 +58,26 @@ class CRDSupervised(Method):
         super().__init__()
         self.config = config = config.fit(encoder)
         self.views = config.views
-        self.student, self.teachers = encoder, nn.ModuleList(teachers)
+        self.teachers = nn.ModuleList(teachers)
         self.partners = Partners(config, encoder.dim, [teacher.dim for teacher in teachers])
-        self.classifier = nn.Linear(encoder.dim, len(labels.classes))
+        self.student = Classifier(encoder, nn.Sequential(), labels.classes, zero_output=False)
         self.register_buffer("labels", labels.of.clone(), persistent=False)
         self.register_buffer("groups", class_groups(labels), persistent=False)
         self._check(teachers, labels)
 
     @property
     def encoder(self) -> Encoder:
+        return self.student.encoder
+
+    @property
+    def classifier(self) -> Classifier:
         return self.student
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         (view,) = batch.views
         index, config = batch.index.to(view.device), self.config
-        own, wanted = self.student(view), [batch.ask(teacher, 0) for teacher in self.teachers]
-        scores = self.classifier(own)
+        own, wanted = self.encoder(view), [batch.ask(teacher, 0) for teacher in self.teachers]
+        scores = self.student.score(own)
         terms = {"cross_entropy": config.cross_entropy_weight * self._cross_entropy(scores, self.labels[index])}
         if config.distillation_weight:
             told = [each.classify(rows) for each, rows in zip(self.teachers, wanted, strict=True)]  # type: ignore[operator]
@@ -108,6 +113,11 @@ class CRDSupervised(Method):
                 raise SettingsError(
                     f"method.distillation_weight: {self.config.distillation_weight:g}, but teacher {number} has no "
                     "linear classifier; name one that has, or set the weight to 0"
+                )
+            if teacher.classes and teacher.classes != labels.classes:
+                raise SettingsError(
+                    f"method.distillation_weight: teacher {number} learnt other classes than the images have, or in "
+                    "another order; name a teacher of these classes, or set the weight to 0"
                 )
             if found != len(labels.classes):
                 raise SettingsError(

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from stillhouse.data.stream import Batch
 from stillhouse.data.views import ViewPlan
+from stillhouse.networks.classifier import Classifier
 from stillhouse.networks.encoder import Encoder
 
 
@@ -31,6 +32,21 @@ class Method(nn.Module, ABC):
     @property
     def peer(self) -> Encoder | None:
         """The second network to keep, where two learn together."""
+        return None
+
+    @property
+    def projector(self) -> nn.Sequential | None:
+        """The head on the kept encoder, where its first layers are worth keeping for classes: an `mlp`."""
+        return None
+
+    @property
+    def classifier(self) -> Classifier | None:
+        """The kept encoder with class scores on it, where classes are learnt."""
+        return None
+
+    @property
+    def rows(self) -> Tensor | None:
+        """Positions of the only images it learns from, int64; None for all."""
         return None
 
     @abstractmethod

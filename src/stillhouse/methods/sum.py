@@ -10,6 +10,7 @@ from stillhouse.data.sharing import join_plans
 from stillhouse.data.stream import Batch
 from stillhouse.errors import SettingsError
 from stillhouse.methods.method import Method
+from stillhouse.networks.classifier import Classifier
 from stillhouse.networks.encoder import Encoder
 
 
@@ -50,6 +51,11 @@ class Sum(Method):
     def peer(self) -> Encoder | None:
         """That of the first method that has one."""
         return next((member.peer for member in self._methods() if member.peer is not None), None)
+
+    @property
+    def classifier(self) -> Classifier | None:
+        """That of the first method that has one."""
+        return next((member.classifier for member in self._methods() if member.classifier is not None), None)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         terms = {}

@@ -12,8 +12,10 @@ from stillhouse.methods.crd import CRD, CRDConfig
 from stillhouse.methods.crd_supervised import CRDSupervised, CRDSupervisedConfig
 from stillhouse.methods.dino import DINO, DINOConfig
 from stillhouse.methods.disco import DisCo, DisCoConfig
+from stillhouse.methods.distill import Distill, DistillConfig
 from stillhouse.methods.dogo import DoGo, DoGoConfig
 from stillhouse.methods.esvit import EsViT, EsViTConfig
+from stillhouse.methods.finetune import FineTune, FineTuneConfig
 from stillhouse.methods.method import Method
 from stillhouse.methods.mocov3 import MoCoV3, MoCoV3Config
 from stillhouse.methods.sdssl import (
@@ -28,9 +30,9 @@ from stillhouse.methods.seed import SEED, SEEDConfig
 from stillhouse.methods.simclr import SimCLR, SimCLRConfig
 from stillhouse.methods.simreg import SimReg, SimRegConfig
 
-CompanionKind = Literal["teacher", "teachers", "peer", "labels"]
-"""A `FrozenTeacher`; one or several of them in a list; a second encoder that learns as well; the `Labels` of the
-images, which no other method sees."""
+CompanionKind = Literal["teacher", "teachers", "peer", "head", "labels"]
+"""A `FrozenTeacher`; one or several of them in a list; a second encoder that learns as well; the first layers of a
+projection head; the `Labels` of the images, which no other method sees."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,20 @@ METHODS = {
         "MoCo v2 and a teacher's vectors",
         "Gao et al. 2022, arXiv:2104.09124",
         ("teacher",),
+    ),
+    "simclrv2-finetune": Entry(
+        FineTune,
+        FineTuneConfig,
+        "classes from few labels, through the head",
+        "Chen et al. 2020, arXiv:2006.10029",
+        ("head", "labels"),
+    ),
+    "simclrv2-distill": Entry(
+        Distill,
+        DistillConfig,
+        "a frozen classifier's scores on all images",
+        "Chen et al. 2020, arXiv:2006.10029",
+        ("teacher", "labels"),
     ),
 }
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from stillhouse.errors import SettingsError
 from stillhouse.networks.build import EncoderConfig, build_encoder, check_name
+from stillhouse.networks.classifier import CLASSIFIER, load_classifier
 from stillhouse.networks.encoder import Encoder, undisturbed
 from stillhouse.networks.foreign_classifier import linear_classifier
 from stillhouse.networks.modality import Modality
@@ -62,16 +63,19 @@ class OpenedTeacher:
 
     encoder: Encoder
     config: TeacherConfig
-    classifier: nn.Module | None
-    """From its image vector to class scores, where it came with a linear one."""
+    classifier: nn.Module | None = None
+    """From its image vector to class scores, where it came with one."""
+    classes: tuple[str, ...] = ()
+    """Names of its classes, where they are known."""
 
     def frozen(self) -> FrozenTeacher:
         """The teacher that a method is made with."""
         config = self.config
         brought = self.encoder.normalize.modality == config.modality
         return FrozenTeacher(
-            self.encoder, config.image_size, modality="rgb" if brought else config.modality, classifier=self.classifier
-        )
+            self.encoder, config.image_size,
+            modality="rgb" if brought else config.modality, classifier=self.classifier, classes=self.classes,
+        )  # fmt: skip
 
 
 def open_teacher(config: TeacherConfig) -> OpenedTeacher:
@@ -86,22 +90,22 @@ def open_teacher(config: TeacherConfig) -> OpenedTeacher:
             "teacher.source: none named, and this method needs one; pass --teacher RUN_DIRECTORY, timm:NAME, "
             "torchvision:NAME, or a network's name with --teacher-weights FILE"
         )
-    encoder, license_, classifier = _find(config)
-    digest = digest_of(encoder, *([classifier] if classifier else []))
+    found = _find(config)
+    digest = digest_of(found.encoder, *([found.classifier] if found.classifier else []))
     if config.digest and config.digest != digest:
         raise SettingsError(
             f"teacher.source: the weights of {config.source} changed since this run began; put them back to go on"
         )
-    if config.require_license == "permissive" and not license_.lower().startswith(PERMISSIVE):
+    if config.require_license == "permissive" and not found.license.lower().startswith(PERMISSIVE):
         raise SettingsError(
-            f"teacher.source: {config.source} has the licence {license_ or 'unknown'}, which is not known to be "
+            f"teacher.source: {config.source} has the licence {found.license or 'unknown'}, which is not known to be "
             "permissive; choose another teacher, or leave out --require-license"
         )
-    size = config.image_size or encoder.image_size
-    encoder = encoder.eval().requires_grad_(False)
+    size = config.image_size or found.encoder.image_size
+    encoder = found.encoder.eval().requires_grad_(False)
     _check_runs(encoder, size, config)
-    config = replace(config, image_size=size, digest=digest, license=license_)
-    return OpenedTeacher(encoder, config, classifier)
+    config = replace(config, image_size=size, digest=digest, license=found.license)
+    return OpenedTeacher(encoder, config, found.classifier, found.classes)
 
 
 def digest_of(*networks: nn.Module) -> str:
@@ -120,8 +124,17 @@ def absolute_source(config: C) -> C:
     return replace(config, source=found, weights=str(Path(weights).resolve()) if weights else "")
 
 
-def _find(config: TeacherConfig) -> tuple[Encoder, str, nn.Module | None]:
-    """The network with its weights in it, its licence, empty if unknown, and its classifier."""
+@dataclass(frozen=True)
+class _Found:
+    """A network with its weights in it, and what came along; empty where there is none."""
+
+    encoder: Encoder
+    license: str
+    classifier: nn.Module | None
+    classes: tuple[str, ...] = ()
+
+
+def _find(config: TeacherConfig) -> _Found:
     source = config.source
     if Path(source).is_dir():
         return _from_run(Path(source), config)
@@ -138,10 +151,10 @@ def _find(config: TeacherConfig) -> tuple[Encoder, str, nn.Module | None]:
     if not own_weights:
         weights, license_ = read_weights(Path(config.weights))
         left = fill(encoder, weights, config.prefix, config.weights)
-    return encoder, license_, linear_classifier(left, encoder.dim)
+    return _Found(encoder, license_, linear_classifier(left, encoder.dim))
 
 
-def _from_run(folder: Path, config: TeacherConfig) -> tuple[Encoder, str, nn.Module | None]:
+def _from_run(folder: Path, config: TeacherConfig) -> _Found:
     if config.weights or config.prefix:
         raise SettingsError("teacher.weights: a run directory brings its own weights; leave out --teacher-weights")
     inner = folder if (folder / CARD).exists() else folder / "encoder"
@@ -150,7 +163,11 @@ def _from_run(folder: Path, config: TeacherConfig) -> tuple[Encoder, str, nn.Mod
         raise SettingsError(
             f"teacher.modality: {config.modality}, but {folder} brings its own, {built.modality}; leave it out"
         )
-    return encoder, str(json.loads((inner / CARD).read_text()).get("license", "")), None
+    license_ = str(json.loads((inner / CARD).read_text()).get("license", ""))
+    if not (folder / CLASSIFIER).is_dir():
+        return _Found(encoder, license_, None)
+    learnt = load_classifier(folder)
+    return _Found(encoder, license_, learnt.scorer, learnt.classes)
 
 
 def _from_timm(name: str, image_size: int, pretrained: bool) -> tuple[Encoder, Mapping[str, Tensor], str]:

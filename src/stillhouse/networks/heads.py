@@ -3,6 +3,7 @@
 Letters: B rows, L depths.
 """
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -31,6 +32,33 @@ def mlp(widths: Sequence[int], *, output_norm: bool) -> nn.Sequential:
     if output_norm:
         layers.append(nn.BatchNorm1d(widths[-1], affine=False))
     return nn.Sequential(*layers)
+
+
+def scaled_mlp(widths: Sequence[int]) -> nn.Sequential:
+    """`mlp` as the SimCLR code has it: weights drawn from N(0, 0.01), and a scale in the last normalization.
+
+    No shift there: it stays at 0.
+
+    Source: released code of SimCLR and SimCLRv2.
+    """
+    head = mlp(widths, output_norm=False)
+    for layer in head:
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=0.01)
+    norm = nn.BatchNorm1d(widths[-1])
+    norm.bias.requires_grad_(False)
+    return head.append(norm)
+
+
+def layer_widths(head: nn.Sequential) -> list[int]:
+    """Output width of every linear layer of an `mlp`."""
+    return [layer.out_features for layer in head if isinstance(layer, nn.Linear)]
+
+
+def first_layers(head: nn.Sequential, count: int) -> nn.Sequential:
+    """A copy of the first `count` hidden layers of an `mlp`, each with its normalization and ReLU."""
+    assert count < len(layer_widths(head))
+    return copy.deepcopy(head[: 3 * count])
 
 
 def head_width(encoder_dim: int) -> int:

@@ -57,6 +57,7 @@ class FrozenTeacher(nn.Module):
         image_size: side in pixels that images are resized to; 0 is the encoder's own.
         modality: what of the images it is shown.
         classifier: from its image vector `[B, dim]` to class scores `[B, C]`, where it has one; copied as well.
+        classes: names of the C classes, where they are known.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class FrozenTeacher(nn.Module):
         *,
         modality: Modality = "rgb",
         classifier: nn.Module | None = None,
+        classes: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self._held = (copy.deepcopy(encoder).requires_grad_(False).eval(),)
@@ -73,7 +75,7 @@ class FrozenTeacher(nn.Module):
             copy.deepcopy(module).requires_grad_(False).eval() for module in (classifier,) if module is not None
         )
         self.image_size = image_size or encoder.image_size
-        self.modality = modality
+        self.modality, self.classes = modality, classes
 
     @property
     def encoder(self) -> Encoder:

@@ -1,6 +1,7 @@
 """The run directory: where everything of a run lies, and what may be read back from it."""
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,9 @@ from stillhouse.errors import RunError
 from stillhouse.files import write_atomically
 from stillhouse.methods.method import Method
 from stillhouse.networks.build import EncoderConfig
+from stillhouse.networks.classifier import CLASSIFIER, Classifier, load_classifier, save_classifier
 from stillhouse.networks.encoder import Encoder
-from stillhouse.networks.saved import load_encoder, save_encoder
+from stillhouse.networks.saved import CARD, load_encoder, save_encoder
 from stillhouse.recipes.recipe import Recipe, read_recipe
 from stillhouse.training.checkpoint import Checkpoints, read_checkpoint
 
@@ -56,6 +58,11 @@ class Run:
     def encoder_folder(self) -> Path:
         """Weights and card of the encoder."""
         return self.folder / "encoder"
+
+    @property
+    def classifier_folder(self) -> Path:
+        """What stands on the encoder to name classes, where they were learnt."""
+        return self.folder / CLASSIFIER
 
     @property
     def peer_folder(self) -> Path:
@@ -163,15 +170,27 @@ class Run:
             return load_encoder(self.folder)[0]
         return load_encoder(self.encoder_folder)[0]
 
+    def load_classifier(self) -> Classifier:
+        """The encoder with its class scores, in evaluation mode; `RunError` when no classes were learnt."""
+        return load_classifier(self.folder)
+
     def load_peer(self) -> Encoder:
         """The second encoder that training wrote; `RunError` when there is none."""
         return load_encoder(self.peer_folder)[0]
 
     def save(self, method: Method, recipe: Recipe, step: int) -> None:
-        """Write the encoder, and the peer where there is one, each with a card and a short README."""
+        """Write the encoder, and peer or classifier where there is one, each with a card that tells the step."""
         self._save(self.encoder_folder, method.encoder, recipe.encoder, recipe, step)
         if method.peer is not None:
             self._save(self.peer_folder, method.peer, recipe.peer, recipe, step)
+        if method.classifier is not None:
+            save_classifier(self.folder, method.classifier, {"method": recipe.method.title, "steps": step})
+
+    def is_saved(self, step: int) -> bool:
+        """Whether everything that `save` writes is there, as it was after this step."""
+        cards = [folder / CARD for folder in (self.encoder_folder, self.peer_folder, self.classifier_folder)]
+        written = [json.loads(card.read_text()).get("steps") for card in cards if card.is_file()]
+        return bool(written) and all(steps == step for steps in written)
 
     def _save(self, folder: Path, encoder: Encoder, config: EncoderConfig, recipe: Recipe, step: int) -> None:
         card = {
@@ -188,6 +207,8 @@ class Run:
             card["teacher"] = told[0]
             if len(told) > 1:
                 card["more_teachers"] = told[1:]
+        if recipe.start.source:
+            card["start"] = {"source": recipe.start.source, "sha256": recipe.start.digest}
         save_encoder(folder, encoder, config, card)
         write_atomically(folder / "README.md", _readme(encoder, config, recipe, step))
 

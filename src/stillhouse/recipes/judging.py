@@ -93,6 +93,7 @@ def evaluate_run(
         bank,
         queries,
         untrained=build_encoder(judged, seed).to(device),
+        classifier=run.load_classifier().to(device) if run.classifier_folder.exists() and not peer else None,
         config=changed.evaluation,
         sources=Sources(train=known.uri, test=asked.uri, encoder=judged.name),
         progress=progress,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from stillhouse.data.labels import Labels
+from stillhouse.data.labels import find_labels, hide_labels
 from stillhouse.data.sources import open_source
 from stillhouse.data.store import DataConfig, ImageStore, fit_sizes, open_store
 from stillhouse.distributed import barrier, is_main, world_size
@@ -18,6 +18,7 @@ from stillhouse.networks.several_teachers import open_teachers
 from stillhouse.networks.teacher import FrozenTeacher
 from stillhouse.recipes.cache_choice import settle
 from stillhouse.recipes.recipe import COMPANIONS, Recipe
+from stillhouse.recipes.starting import begin
 from stillhouse.recipes.teacher_cache import TeacherCache
 from stillhouse.training.precision import choose_memory_format, choose_precision
 from stillhouse.training.settings import TrainingConfig
@@ -36,6 +37,16 @@ class Prepared:
     reasons: tuple[str, ...] = ()
     """What was decided and why, in sentences."""
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass over the images that are learnt from."""
+        return _num_rows(self.method, self.store) // self.recipe.training.images_per_step
+
+    @property
+    def total_steps(self) -> int:
+        """Length of the run."""
+        return self.recipe.training.total_steps(self.steps_per_epoch)
+
 
 def prepare(recipe: Recipe) -> Prepared:
     """Open the images and build the method; nothing is written into a run directory.
@@ -49,23 +60,23 @@ def prepare(recipe: Recipe) -> Prepared:
             "data.uri: no images named; pass --data URI (a folder, list, parquet, tar shards, "
             "or the built-in scenes and digits)"
         )
+    recipe, start = begin(recipe)
     data, image_size = _fit_data(recipe)
     recipe, companions = _open_companions(recipe, image_size)
-    store = _open_in_turn(replace(recipe, data=data))
+    store = hide_labels(_open_in_turn(replace(recipe, data=data)), data)
     encoder_config = recipe.encoder.fit(image_size)
     seed = recipe.training.seed
-    encoder = build_encoder(encoder_config, seed)
+    encoder = start.encoder or build_encoder(encoder_config, seed)
     choice = recipe.method.fit(encoder, len(store))
     _check_sizes(choice, encoder, encoder_config)
     torch.manual_seed(seed)
-    if "labels" in recipe.method.companions:
-        companions["labels"] = _find_labels(recipe, store)
+    companions |= {"head": start.head, "labels": find_labels(store)}
     method = choice.build(encoder, companions)
     device = choose_device(recipe.training.device)
+    num_rows = _num_rows(method, store)
     wanted = recipe.training
     training = replace(
-        wanted,
-        batch_size=_fit_batch(wanted, len(store)),
+        _fit_length(replace(wanted, batch_size=_fit_batch(wanted, num_rows)), num_rows),
         precision=choose_precision(encoder, device) if wanted.precision == "auto" else wanted.precision,
         memory_format=choose_memory_format(encoder) if wanted.memory_format == "auto" else wanted.memory_format,
     )
@@ -96,22 +107,26 @@ def _open_companions(recipe: Recipe, image_size: int) -> tuple[Recipe, dict[str,
     return recipe, companions
 
 
-def _find_labels(recipe: Recipe, store: ImageStore) -> Labels:
-    """The images' labels, their classes numbered without gaps.
+def _num_rows(method: Method, store: ImageStore) -> int:
+    """Images that are learnt from."""
+    return len(store) if method.rows is None else len(method.rows)
+
+
+def _fit_length(training: TrainingConfig, num_rows: int) -> TrainingConfig:
+    """The same settings with the epochs that so many steps take written out, where steps are counted.
 
     Raises:
-        SettingsError: there are fewer than two classes to learn.
+        SettingsError: another number of epochs is named, too.
     """
-    known = store.labels.cpu()
-    present = torch.unique(known[known >= 0])
-    if len(present) < 2:
+    if not training.steps:
+        return training
+    epochs = training.steps / (num_rows // training.images_per_step)
+    if training.epochs not in (TrainingConfig.epochs, epochs):
         raise SettingsError(
-            f"method.name: {recipe.method.title} learns from labels, and {recipe.data.uri} has {len(present)} classes; "
-            "name images with labels of two classes or more, and leave data.labels on"
+            f"training.epochs: {training.epochs:g}, but training.steps is {training.steps}; "
+            "set training.steps=0 to count in epochs"
         )
-    numbered = torch.where(known >= 0, torch.searchsorted(present, known), -1)
-    names = tuple(store.classes[label] if store.classes else str(label) for label in present.tolist())
-    return Labels(numbered, names)
+    return replace(training, epochs=epochs)
 
 
 def _check_sizes(choice: Choice, encoder: Encoder, config: EncoderConfig) -> None:

@@ -29,6 +29,16 @@ class About:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """Which run's networks a run begins from; nothing of it is needed once the run is over."""
+
+    source: str = ""
+    """A run directory; its encoder's settings are taken over. Empty begins from random weights."""
+    digest: str = ""
+    """Hash of the weights; filled in when training starts, and compared when it goes on."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Every setting of a run."""
 
@@ -38,6 +48,8 @@ class Recipe:
     method: Choice
     training: TrainingConfig
     evaluation: EvaluationConfig
+    start: StartConfig = StartConfig()
+    """Where the first weights come from."""
     teacher: TeachersConfig = field(default_factory=TeachersConfig)
     """Read by methods that learn from a frozen teacher, or from several."""
     peer: EncoderConfig = field(default_factory=EncoderConfig)
@@ -56,6 +68,7 @@ _GROUPS: dict[str, type] = {
     "encoder": EncoderConfig,
     "training": TrainingConfig,
     "evaluation": EvaluationConfig,
+    "start": StartConfig,
     "teacher": TeachersConfig,
     "peer": EncoderConfig,
 }

@@ -1,8 +1,8 @@
 """From a recipe and images to a trained encoder in a run directory; and on from where it stopped."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from stillhouse.recipes.cache_choice import forecast
 from stillhouse.recipes.directory import Run
 from stillhouse.recipes.preparing import Prepared, prepare
 from stillhouse.recipes.recipe import Recipe, find_recipe, read_recipe
+from stillhouse.recipes.starting import absolute_start
 from stillhouse.training.checkpoint import Checkpoints, TrainingState
 from stillhouse.training.journal import NOTE, Listener, LogFile, TensorBoard, cut_log
 from stillhouse.training.loop import Loop, Observer
@@ -63,19 +64,11 @@ def train(
         SettingsError, DataError, RunError, TrainingError: what a user can mend.
         Interrupted: a signal came; the run is saved and can be resumed.
     """
-    table = recipe if isinstance(recipe, dict) else find_recipe(str(recipe))
-    for name, value in {**({"data.uri": data} if data else {}), **(settings or {})}.items():
-        table = assign(table, name, value)
-    wanted = read_recipe(table)
-    wanted = replace(
-        wanted,
-        data=replace(wanted.data, uri=absolute(wanted.data.uri)),
-        teacher=absolute_sources(wanted.teacher),
-    )
+    wanted = as_wanted(recipe, data, settings)
     if not out:
         raise SettingsError("out: no run directory named; choose one, for instance runs/first")
     run = Run(Path(out))
-    with process_group(_device_type(wanted.training.device)), torch.random.fork_rng(_devices()):
+    with alongside(wanted):
         prepared = prepare(wanted)
         with run.alone() if is_main() else nullcontext():
             if is_main():
@@ -85,6 +78,27 @@ def train(
             barrier()
             _run(run, prepared, TrainingState(), listeners)
     return run
+
+
+def as_wanted(recipe: str | Path | Table, data: str = "", settings: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe with settings laid over it, and all it names findable from any folder; arguments as in `train`."""
+    table = recipe if isinstance(recipe, dict) else find_recipe(str(recipe))
+    for name, value in {**({"data.uri": data} if data else {}), **(settings or {})}.items():
+        table = assign(table, name, value)
+    wanted = read_recipe(table)
+    return replace(
+        wanted,
+        data=replace(wanted.data, uri=absolute(wanted.data.uri)),
+        start=absolute_start(wanted.start),
+        teacher=absolute_sources(wanted.teacher),
+    )
+
+
+@contextmanager
+def alongside(recipe: Recipe) -> Iterator[None]:
+    """Joined with the other processes, if there are any; the caller's random state is kept."""
+    with process_group(_device_type(recipe.training.device)), torch.random.fork_rng(_devices()):
+        yield
 
 
 def resume(folder: str | Path, listeners: Sequence[Listener] = ()) -> Run:
@@ -100,7 +114,7 @@ def resume(folder: str | Path, listeners: Sequence[Listener] = ()) -> Run:
     run = Run(Path(folder))
     run.check_unchanged()
     recipe = run.read_recipe()
-    with process_group(_device_type(recipe.training.device)), torch.random.fork_rng(_devices()):
+    with alongside(recipe):
         prepared = prepare(recipe)
         with run.alone() if is_main() else nullcontext():
             _run(run, prepared, None, listeners)
@@ -121,7 +135,7 @@ def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: S
         momentum=training.momentum,
         decay_all=training.decay_all,
     )
-    checkpoints = Checkpoints(run.checkpoints_folder, recipe.to_table(), _describe(store))
+    checkpoints = Checkpoints(run.checkpoints_folder, recipe.to_table(), _describe(store, method))
     if state is None:
         state = checkpoints.restore(method, optimizer)
         if is_main():
@@ -163,11 +177,12 @@ def _finish(run: Run, prepared: Prepared, state: TrainingState) -> None:
         write_quarantine(run.quarantine_file, prepared.store.rejected)
 
 
-def _describe(store: ImageStore) -> dict[str, Any]:
-    """What must be the same when the run is resumed."""
+def _describe(store: ImageStore, method: Method) -> dict[str, Any]:
+    """What must be the same when the run is resumed; labels only where they are learnt from."""
     spread = torch.linspace(0, len(store) - 1, min(NUM_COMPARED, len(store)), dtype=torch.float64).long()
     pixels = store.gather(spread).cpu().numpy().tobytes()
-    return {"images": len(store), "digest": digest([*store.ids, hashlib.blake2b(pixels).hexdigest()])}
+    known = [] if method.classifier is None else [store.labels.tolist()]
+    return {"images": len(store), "digest": digest([*store.ids, hashlib.blake2b(pixels).hexdigest(), *known])}
 
 
 def _stream(recipe: Recipe, store: ImageStore, method: Method, device: torch.device) -> ViewStream:
@@ -178,6 +193,7 @@ def _stream(recipe: Recipe, store: ImageStore, method: Method, device: torch.dev
         image_size=recipe.encoder.image_size,
         batch_size=training.batch_size // world_size(),
         seed=training.seed,
+        rows=method.rows,
         batches_per_step=training.accumulate,
         rank=rank(),
         world_size=world_size(),
@@ -195,17 +211,20 @@ def _about(prepared: Prepared, total_steps: int) -> list[str]:
     images = f"{len(prepared.store):,} images from {recipe.data.uri}"
     if rejected := len(prepared.store.rejected):
         images += f"; {rejected:,} more cannot be used, see quarantine.txt"
+    if prepared.method.rows is not None:
+        images += f"; learning from the {len(prepared.method.rows):,} with a known label"
     budget = f"{training.epochs:g} epochs, {total_steps:,} steps of {training.images_per_step} images"
     speed = f"{training.optimizer}, peak learning rate {training.peak_learning_rate:.2e}"
     if prepared.method.peer is not None:
         network += f"; its peer is {recipe.peer.name}"
+    begun = [f"begins from {recipe.start.source}"] if recipe.start.source else []
     taught = [
         f"teacher: {teacher.source} at {teacher.image_size} px, licence {teacher.license or 'unknown'}"
         for teacher in (recipe.teacher, *recipe.teacher.more)
         if teacher.source
     ]
     kept = [*prepared.reasons, *([forecast(prepared.cache)] if prepared.cache else [])]
-    lines = [network, *taught, *kept, images]
+    lines = [network, *begun, *taught, *kept, images]
     return [*lines, f"{budget}; {speed}; {training.precision} on {prepared.device}"]
 
 

@@ -112,6 +112,8 @@ def _results(run: RunFacts) -> list[Html]:
     data = run.evaluation.data
     tested = f"{data.test_images:,} images of {len(data.classes)} classes"
     said = f"Accuracy on {tested}, from {data.train_images:,} labelled ones; gain: points over the same block untrained"
+    if "classifier" in run.evaluation.protocols:
+        said += "; the classifier learnt from what labels its own training knew"
     note = tag("p", f"{said}; below it the 95 % interval. Bold: what held-out images choose.")
     notes = [tag("p", f"Note: {sentence}", class_="quiet") for sentence in run.evaluation.notes]
     return [_section("results", "Evaluation", note, tag("div", *found, class_="tables"), *notes)]

@@ -69,7 +69,7 @@ def knn_scores(run: RunFacts) -> tuple[Scores, ...]:
 
 def tiles(run: RunFacts) -> list[Tile]:
     """Key figures in reading order; what was not measured has no tile."""
-    return [*_accuracy_tiles(run), *_speed_tiles(run)]
+    return [*_classifier_tiles(run), *_accuracy_tiles(run), *_speed_tiles(run)]
 
 
 def judgement(run: RunFacts) -> str:
@@ -114,6 +114,10 @@ def progress(run: RunFacts) -> str:
     )
 
 
+def _classifier_tiles(run: RunFacts) -> list[Tile]:
+    return [_tile("Classifier", result) for result in run.evaluation.of("classifier", "encoder")]
+
+
 def _accuracy_tiles(run: RunFacts) -> list[Tile]:
     for scores in knn_scores(run):
         gains = [
@@ -126,7 +130,7 @@ def _accuracy_tiles(run: RunFacts) -> list[Tile]:
             for base in bases
             for at in [percent(base.accuracy) + (f" at block {base.block}" if base.block else "")]
         ]
-        return [_knn_tile("Best layer, k-NN", scores.best), _knn_tile("Last layer, k-NN", scores.last), *gains]
+        return [_tile("Best layer, k-NN", scores.best), _tile("Last layer, k-NN", scores.last), *gains]
     if not run.knn or not finite(run.knn[-1].blocks):
         return []
     line = run.knn[-1]
@@ -138,7 +142,7 @@ def _accuracy_tiles(run: RunFacts) -> list[Tile]:
     ]
 
 
-def _knn_tile(label: str, result: Result) -> Tile:
+def _tile(label: str, result: Result) -> Tile:
     low, high = result.bounds
     ends = f", {100 * low:.1f}\u2013{100 * high:.1f}" if result.has_interval else ""
     return Tile(label=label, value=percent(result.accuracy), note=f"block {result.block}{ends}")

@@ -66,6 +66,10 @@ class Checkpoints:
         }
         write_atomically(self.last, lambda file: torch.save(content, file))
 
+    def read_step(self) -> int:
+        """Optimizer steps done when `last.pt` was written; `RunError` as from `read_checkpoint`."""
+        return int(read_checkpoint(self.last)["progress"]["step"])
+
     def mark_best(self) -> None:
         """Let `best.pt` be the bytes of `last.pt`, written once."""
         link_atomically(self.last, self.best)

@@ -70,7 +70,7 @@ class Loop:
     @property
     def total_steps(self) -> int:
         """Length of the run in optimizer steps."""
-        return max(1, round(self.config.epochs * self.stream.steps_per_epoch))
+        return self.config.total_steps(self.stream.steps_per_epoch)
 
     def run(self, state: TrainingState) -> None:
         """Train from `state` to the end.

@@ -6,6 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from stillhouse.networks.classifier import Classifier
+
 OptimizerName = Literal["adamw", "sgd", "lars"]
 
 
@@ -19,14 +21,15 @@ def make_optimizer(
         module: only its parameters that require gradient are taken.
         weight_decay: strength of decay.
         momentum: of `sgd` and `lars`.
-        decay_all: whether biases and norms decay too; LARS never decays or adapts them.
+        decay_all: whether biases and norms decay too; LARS never decays or adapts them, nor a classifier's last layer.
     """
     groups = decay_groups(module, weight_decay, decay_all=decay_all)
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, fused=True)
     if name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=momentum, fused=True)
-    return LARS(groups, momentum=momentum)
+    outputs = [part.output.weight for part in module.modules() if isinstance(part, Classifier)]
+    return LARS(_set_apart(groups, outputs), momentum=momentum)
 
 
 def decay_groups(module: nn.Module, weight_decay: float, *, decay_all: bool = False) -> list[dict[str, Any]]:
@@ -38,6 +41,14 @@ def decay_groups(module: nn.Module, weight_decay: float, *, decay_all: bool = Fa
         {"params": [p for p, decay in zip(learning, decays, strict=True) if not decay], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def _set_apart(groups: list[dict[str, Any]], weights: list[Tensor]) -> list[dict[str, Any]]:
+    """The same parameters, some of them in a last group that neither decays nor adapts."""
+    chosen = {id(weight) for weight in weights}
+    rest = [{**group, "params": [p for p in group["params"] if id(p) not in chosen]} for group in groups]
+    apart = {"params": weights, "weight_decay": 0.0, "adapt": False}
+    return [group for group in (*rest, apart) if group["params"]]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
@@ -64,7 +75,8 @@ class LARS(torch.optim.Optimizer):
     """Momentum SGD whose step is scaled, tensor by tensor, to a share of the weight's own norm.
 
     For a weight p with two or more dimensions: `g = gradient + weight_decay * p`, `q = trust * |p| / |g|` (1 if either
-    norm is 0), `velocity = momentum * velocity + q * g`, `p = p - lr * velocity`. Others: no decay and q = 1.
+    norm is 0), `velocity = momentum * velocity + q * g`, `p = p - lr * velocity`. Others, and groups with `adapt` off:
+    no decay and q = 1.
     All tensors are updated together and nothing waits for the device.
 
     Source: You, Gitman, Ginsburg 2017, in the form of SimCLR, BYOL and MoCo v3.
@@ -77,8 +89,11 @@ class LARS(torch.optim.Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         trust: float = 1e-3,
+        adapt: bool = True,
     ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
+        defaults = {
+            "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": adapt
+        }  # fmt: skip
         super().__init__(params, defaults)
 
     @torch.no_grad()
@@ -88,7 +103,7 @@ class LARS(torch.optim.Optimizer):
         for group in self.param_groups:
             learning = [p for p in group["params"] if p.grad is not None]
             for adapted in (True, False):
-                chosen = [p for p in learning if (p.ndim > 1) == adapted]
+                chosen = [p for p in learning if (group["adapt"] and p.ndim > 1) == adapted]
                 if chosen:
                     self._update(chosen, group, adapted=adapted)
 

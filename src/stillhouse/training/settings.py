@@ -14,7 +14,9 @@ class TrainingConfig:
     """How long, how fast and on what a method learns."""
 
     epochs: Annotated[float, Gt(0)] = 100.0
-    """Passes over the images; a fraction is allowed."""
+    """Passes over the images that are learnt from; a fraction is allowed."""
+    steps: Annotated[int, Ge(0)] = 0
+    """Optimizer steps, where few images make short epochs; `epochs` then follows. 0 counts in epochs."""
     batch_size: Annotated[int, Ge(2)] = 256
     """Images that see each other in a loss, over all processes."""
     accumulate: Annotated[int, Ge(1)] = 1
@@ -53,6 +55,10 @@ class TrainingConfig:
     def images_per_step(self) -> int:
         """Images behind one optimizer step, over all processes."""
         return self.batch_size * self.accumulate
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Length of the run in optimizer steps."""
+        return max(1, round(self.epochs * steps_per_epoch))
 
     @property
     def peak_learning_rate(self) -> float:

@@ -1,0 +1,99 @@
+"""Beginning from the networks of another run: its encoder and, if asked, the first layers of its projection head."""
+
+import dataclasses
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from torch import nn
+
+from stillhouse.errors import RunError, SettingsError
+from stillhouse.methods.table import METHODS
+from stillhouse.networks.build import EncoderConfig, build_encoder
+from stillhouse.networks.encoder import Encoder
+from stillhouse.networks.foreign import digest_of
+from stillhouse.networks.heads import first_layers, layer_widths
+from stillhouse.networks.saved import load_encoder
+from stillhouse.recipes.directory import Run
+from stillhouse.recipes.recipe import Recipe, StartConfig, read_recipe
+from stillhouse.training.checkpoint import read_checkpoint
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins from; nothing stands for random weights."""
+
+    encoder: Encoder | None = None
+    head: nn.Sequential = field(default_factory=nn.Sequential)
+    """The kept layers of the projection head."""
+
+
+def begin(recipe: Recipe) -> tuple[Recipe, Start]:
+    """What `recipe.start` names, and the recipe with the encoder's settings and the weights' hash written out.
+
+    Raises:
+        SettingsError: there is no such run, it has no such layers, its encoder is another one than the recipe names, or
+            its weights changed since `start.digest` was written.
+    """
+    wanted = recipe.start
+    wants_head = [part.config.head_layer for part in recipe.method.parts if "head" in METHODS[part.name].companions]
+    count = max(wants_head, default=0)
+    if not wanted.source:
+        if count:
+            raise SettingsError(
+                f"start.source: none named, and method.head_layer keeps {count} layers of its head; pass "
+                "--start RUN_DIRECTORY, or set method.head_layer=0 to learn from labels alone"
+            )
+        return recipe, Start()
+    try:
+        config, encoder, head = _with_head(wanted, count) if count else _alone(wanted)
+    except RunError as error:
+        raise SettingsError(f"start.source: {error}") from error
+    digest = digest_of(nn.ModuleList([encoder, head]))
+    if wanted.digest not in ("", digest):
+        raise SettingsError(
+            f"start.source: the weights of {wanted.source} changed since this run began; put them back to go on"
+        )
+    followed = replace(recipe, encoder=_follow(recipe.encoder, config), start=replace(wanted, digest=digest))
+    return followed, Start(encoder.train(), head)
+
+
+def absolute_start(config: StartConfig) -> StartConfig:
+    """The same run, named so that it is found from any working directory."""
+    return replace(config, source=str(Path(config.source).resolve())) if config.source else config
+
+
+def _alone(start: StartConfig) -> tuple[EncoderConfig, Encoder, nn.Sequential]:
+    run = Run(Path(start.source))
+    encoder, config = load_encoder(run.encoder_folder if run.encoder_folder.exists() else run.folder)
+    return config, encoder, nn.Sequential()
+
+
+def _with_head(start: StartConfig, count: int) -> tuple[EncoderConfig, Encoder, nn.Sequential]:
+    """Encoder and layers of its head as the last checkpoint has them; the encoder's own folder lacks the head."""
+    content = read_checkpoint(Run(Path(start.source)).checkpoints.last)
+    recipe = read_recipe(content["recipe"])
+    choice = recipe.method
+    method = None if choice.companions else choice.build(build_encoder(recipe.encoder), {})
+    if method is None or method.projector is None:
+        raise SettingsError(
+            f"start.source: {start.source} was trained by {choice.title}, which has no projection head to keep; "
+            "set method.head_layer=0 to begin from its encoder alone"
+        )
+    most = len(layer_widths(method.projector)) - 1
+    if count > most:
+        raise SettingsError(
+            f"method.head_layer: {count}, but the head of {start.source} has {most} hidden layers; set {most} or less"
+        )
+    method.load_state_dict(content["method"])
+    return recipe.encoder, method.encoder, first_layers(method.projector, count)
+
+
+def _follow(asked: EncoderConfig, found: EncoderConfig) -> EncoderConfig:
+    """The encoder that was found, if what is asked for is left open or the same."""
+    for setting in dataclasses.fields(EncoderConfig):
+        value, own = getattr(asked, setting.name), getattr(found, setting.name)
+        if value not in (setting.default, own):
+            raise SettingsError(
+                f"encoder.{setting.name}: {value!r}, but the run to begin from has {own!r}; leave it out to follow"
+            )
+    return found
