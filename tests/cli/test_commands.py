@@ -208,7 +208,16 @@ def test_kill_at_any_moment_then_resume(method: str, tmp_path: Path) -> None:
     import torch
 
     needed = [f"--set={name}={value}" for name, value in settings_for(method, tmp_path).items()]
-    words = ["train", method, "--data", "digits#train", *TINY, "--set=training.epochs=12", *needed]
+    words = [
+        "train",
+        method,
+        "--data",
+        "digits#train",
+        *TINY,
+        "--set=training.epochs=12",
+        "--set=training.steps=0",
+        *needed,
+    ]
     in_a_process(tmp_path, *words, "--out", "whole")
     process = subprocess.Popen(
         [sys.executable, "-m", "stillhouse", *words, "--out", "killed"],
@@ -230,16 +239,8 @@ def test_kill_at_any_moment_then_resume(method: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_torchrun_trains_and_resumes(tmp_path: Path) -> None:
     torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        "0",
-        "-m",
-        "stillhouse",
-    ]
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "stillhouse",
+    ]  # fmt: skip
     words = ["train", "sdssl-mocov3", "--data", "digits#train", "--out", "run", *TINY]
     for arguments in (words, ["resume", "run"]):
         result = subprocess.run(
