@@ -182,3 +182,12 @@ def test_a_real_transformer_is_judged_and_left_alone() -> None:
 )
 def test_wilson_interval(right: int, count: int, low: float, high: float) -> None:
     assert wilson(right, count) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_a_classifier_of_other_names_is_not_asked_and_that_is_said() -> None:
+    train, test = make_store([0, 1, 2] * 20, seed=1), make_store([0, 1, 2] * 10, seed=2)
+    encoder = make_encoder()
+    classifier = Classifier(encoder, nn.Sequential(), ("0", "1"), zero_output=False).eval()
+    found = evaluate(encoder, train, test, classifier=classifier, config=SMALL)
+    assert not found.of("encoder", "classifier")
+    assert any("knows none of these classes by name" in note for note in found.notes)

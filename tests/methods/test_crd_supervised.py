@@ -132,6 +132,6 @@ def test_what_does_not_belong_together_is_told(settings: dict[str, Any], classes
         made(teacher(1), teacher(2, classes), **settings)
 
 
-def test_images_of_one_class_have_no_negatives() -> None:
-    with pytest.raises(SettingsError, match="no negatives"):
+def test_images_of_one_class_are_refused() -> None:
+    with pytest.raises(SettingsError, match="learns from labels, and 1 classes have any"):
         made(teacher(1), labels=Labels(torch.zeros(12, dtype=torch.int64), ("a",)))

@@ -196,3 +196,12 @@ def test_lars_neither_decays_nor_adapts_the_last_layer() -> None:
     inner = method.get_parameter("encoder.network.conv1.weight")
     old = before["encoder.network.conv1.weight"]
     torch.testing.assert_close((inner - old).norm(), 0.5e-3 * old.norm(), rtol=1e-3, atol=0)
+
+
+def test_classes_without_names_are_taken_for_those_of_the_images_where_there_are_as_many() -> None:
+    named = network()
+    frozen = FrozenTeacher(named.encoder, classifier=named.scorer)
+    for labels, classes in ((KNOWN, CLASSES), (Labels(torch.full((64,), -1), ()), ("0", "1", "2"))):
+        assert Distill(DistillConfig(), network(2).encoder, frozen, labels).classifier.classes == classes
+    with pytest.raises(SettingsError, match=r"^teacher\.source: it has no classifier"):
+        Distill(DistillConfig(), network(2).encoder, FrozenTeacher(named.encoder), KNOWN)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from stillhouse.data.labels import Labels
 from stillhouse.data.stream import Batch
 from stillhouse.data.views import View, ViewPlan
 from stillhouse.errors import SettingsError
@@ -168,7 +169,9 @@ def test_what_follows_from_encoder_and_images_is_written_out_in_every_member() -
     fitted = read("crd", "seed").fit(encoder, 50)
     assert (fitted.parts[0].config.num_images, fitted.parts[1].config.hidden_dim) == (50, encoder.dim)
     assert fitted.fit(encoder, 50) == fitted
-    assert fitted.build(encoder, companions(encoder.dim)).state_dict()["members.crd.student_bank.rows"].shape == (
+    assert fitted.build(encoder, companions(encoder.dim)).state_dict()[
+        "members.crd.partners.searches.0.student_bank.rows"
+    ].shape == (
         50,
         128,
     )
@@ -181,3 +184,22 @@ def test_what_follows_from_encoder_and_images_is_written_out_in_every_member() -
     assert single is not None
     with pytest.raises(SettingsError, match=r"^method\.views: 3 views of each image"):
         single.fit(encoder, 50)
+
+
+@pytest.mark.parametrize(("name", "stands"), [("simclr + crd-supervised", True), ("byol + crd-supervised", False)])
+def test_a_classifier_is_kept_only_on_the_encoder_that_is_kept(
+    name: str, stands: bool, make_method: MakeMethod
+) -> None:
+    together = make_method(name)
+    assert (together.classifier is not None) == stands
+    assert together.classifier is None or together.classifier.encoder is together.encoder
+
+
+def test_advice_in_a_sum_names_settings_as_the_recipe_does(make_method: MakeMethod) -> None:
+    encoder = build_encoder(EncoderConfig(name="vit_nano", image_size=16, patch_size=4))
+    beside = companions(encoder.dim) | {"labels": Labels(torch.full((64,), -1), ())}
+    settings = {"label_weight": 0.5}
+    choice = read("simclr", "simclrv2-distill", **{"simclrv2-distill": settings}).fit(encoder, 64)
+    told = r"^method\.simclrv2-distill\.label_weight: .* or set method\.simclrv2-distill\.label_weight=0"
+    with pytest.raises(SettingsError, match=told):
+        choice.build(encoder, beside)

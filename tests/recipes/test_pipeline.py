@@ -18,9 +18,10 @@ from stillhouse.networks.classifier import load_classifier
 from stillhouse.recipes.judging import evaluate_run
 from stillhouse.recipes.pipeline import plan, run_pipeline
 from stillhouse.recipes.preparing import prepare
-from stillhouse.recipes.run import resume, train
+from stillhouse.recipes.run import as_wanted, resume, train
 from stillhouse.training.checkpoint import read_checkpoint
 from stillhouse.training.journal import Listener
+from stillhouse.training.settings import TrainingConfig
 from tests.recipes.conftest import TrainTiny
 from tests.recipes.test_run import CrashError, DiesAt, records, weights
 from tests.teachers import save_teacher_of_classes
@@ -181,6 +182,9 @@ def test_what_was_trained_but_not_yet_written_is_written(whole: Path) -> None:
     run_tiny(whole, watch)
     assert watch.trained == ["distill"]
     assert card.read_text() == text
+    card.unlink()
+    run_tiny(whole)
+    assert card.read_text() == text
 
 
 def test_the_classifier_is_judged_on_all_test_labels(whole: Path) -> None:
@@ -218,10 +222,10 @@ def test_the_classifier_is_judged_on_all_test_labels(whole: Path) -> None:
         ),
         (
             {"method.head_layer": 0, "data.labelled": 9},
-            r"data.labelled: .* 9 for 10 classes leave a class without any",
+            r"data.labelled: 9 of 64 labels for 10 classes",
         ),
-        ({"method.head_layer": 0, "data.labelled": "200%"}, r"data.labelled: number of images: 200% of 64 means 128"),
-        ({"method.head_layer": 0, "training.epochs": 3}, r"training.epochs: 3, but training.steps is 5"),
+        ({"method.head_layer": 0, "data.labelled": "200%"}, r"data.labelled: 128 of 64 labels for 10 classes"),
+        ({"method.head_layer": 0, "training.epochs": 3}, r"training.epochs: 3, but training.steps is 5; leave one"),
     ],
 )
 def test_mistakes_in_fine_tuning_are_told_before_anything_is_written(
@@ -291,3 +295,17 @@ def test_any_method_may_begin_from_a_run(whole: Path, tmp_path: Path, train_tiny
     named = dict(run.load().named_parameters())
     for name, value in stillhouse.load(whole / "distill").named_parameters():
         torch.testing.assert_close(named[name], value, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "length"),
+    [
+        ({"training.epochs": 100}, (100, 0)),
+        ({"training.steps": 7}, (TrainingConfig.epochs, 7)),
+        ({"training.epochs": 3, "training.steps": 0}, (3, 0)),
+        ({}, (TrainingConfig.epochs, 2000)),
+    ],
+)
+def test_whoever_sets_epochs_or_steps_means_these(settings: dict[str, Any], length: tuple[float, int]) -> None:
+    training = as_wanted("simclrv2-finetune", "digits", settings).training
+    assert (training.epochs, training.steps) == length

@@ -72,6 +72,21 @@ def test_fewer_and_wrong_labels_are_compared_in_one_chart_and_kept_apart(tmp_pat
     assert 'id="labels"' not in body(read_run(make_full_run(tmp_path)))[0]
 
 
+def test_joined_blocks_told_few_labels_do_not_stand_for_single_ones(tmp_path: Path) -> None:
+    scores = [
+        result("encoder", block, 0.4, f"{joined}linear(lbfgs, 1% labels)") | {"labels": "1% labels"}
+        for joined, blocks in (("", (1, 2)), ("last2:", (2,)))
+        for block in blocks
+    ]
+    usual = [result("encoder", block, 0.5, "linear(lbfgs)") for block in (1, 2)]
+    found = read_run(make_run(tmp_path, {"evaluation.json": json.dumps(evaluation(results=[*usual, *scores]))}))
+    compared = accuracy_by_block(found.evaluation)[-1]
+    assert [line["name"] for line in compared.chart["data"] if line.get("name")] == ["all labels", "1% labels"]
+    content = body(found)[0].partition('<section id="labels">')[2]
+    assert "<caption>linear(lbfgs, 1% labels)" in content
+    assert "<caption>last2:linear(lbfgs, 1% labels)" in content
+
+
 def test_a_sum_is_called_by_the_names_of_its_methods(tmp_path: Path) -> None:
     recipe = '[method]\nname = "sum"\nmethods = ["simclr", "seed"]\n[method.seed]\nqueue_size = 7\n'
     found = read_run(make_run(tmp_path, {"recipe.toml": recipe}))

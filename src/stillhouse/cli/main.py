@@ -70,7 +70,7 @@ def train(
     require_license: RequireLicense = "",
     settings: Settings = [],  # noqa: B006 (typer copies)
 ) -> None:
-    """Train an encoder without labels."""
+    """Train an encoder by a recipe; without labels, unless its method learns from them."""
     from stillhouse.cli.terminal import Terminal
     from stillhouse.config import parse_assignment
     from stillhouse.recipes.run import train as train_run

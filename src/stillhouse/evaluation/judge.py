@@ -80,7 +80,7 @@ def evaluate(
         if name == "encoder":
             health = tuple(examine(thin(block, HEALTH_IMAGES)) for block in queries.blocks)
         if not task.obstacle:
-            if classifier is not None and name == "encoder":
+            if classifier is not None and name == "encoder" and not {*classifier.classes}.isdisjoint(task.classes):
                 results.append(court.ask(classifier, queries, task))
             results += court.judge(court.read(train, task.train_rows, 0.1, 0.5), queries, task, told)
     shared = 0 if task.obstacle else count_shared(train, task.train_rows, test, task.test_rows)
@@ -97,7 +97,7 @@ def evaluate(
         alignment_images=min(config.alignment_images, len(test)) if alignment else 0,
         alignment=alignment,
         correspondence=matched,
-        notes=_notes(task, results, shared, matched),
+        notes=_notes(task, results, shared, matched, classifier),
         seconds=time.perf_counter() - started,
     )
 
@@ -242,11 +242,20 @@ def _correspondence(
     }
 
 
-def _notes(task: Task, results: list[Result], shared: int, matched: Mapping[str, Correspondence]) -> tuple[str, ...]:
+def _notes(
+    task: Task,
+    results: list[Result],
+    shared: int,
+    matched: Mapping[str, Correspondence],
+    classifier: Classifier | None,
+) -> tuple[str, ...]:
+    named = classifier is None or bool(task.obstacle) or not {*classifier.classes}.isdisjoint(task.classes)
+    stranger = "" if named else "the run's classifier knows none of these classes by name, so it was not asked"
     leak = f"{shared} of {len(task.test_rows)} test images are training images, too, so accuracies are too high"
     edges = [
         f"{r.subject} block {r.block}{f' ({r.labels})' * bool(r.labels)}" for r in results if r.settings.get("at_edge")
     ]
     edge = f"the linear probe's choice lies at the edge of its grid for {', '.join(edges)}"
     places = [f"regions of the {name} in changed copies: {found.sentence}" for name, found in matched.items()]
-    return tuple(note for note in (task.obstacle, leak if shared else "", edge if edges else "", *places) if note)
+    told = (task.obstacle, leak if shared else "", edge if edges else "", stranger, *places)
+    return tuple(note for note in told if note)

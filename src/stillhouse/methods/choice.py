@@ -114,7 +114,7 @@ class Choice:
         try:
             yield
         except SettingsError as error:
-            raise SettingsError(re.sub(r"^method\b", self.key(part), str(error))) from error
+            raise SettingsError(re.sub(r"\bmethod\.", f"{self.key(part)}.", str(error))) from error
 
 
 def check_choice(table: Any) -> tuple[Choice | None, list[str]]:

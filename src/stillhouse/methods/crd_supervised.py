@@ -58,6 +58,11 @@ class CRDSupervised(Method):
         super().__init__()
         self.config = config = config.fit(encoder)
         self.views = config.views
+        if len(labels.classes) < 2:
+            raise SettingsError(
+                f"method.name: crd-supervised learns from labels, and {len(labels.classes)} classes have any; name "
+                "images with labels of two classes or more, and leave data.labels on, or choose crd"
+            )
         self.teachers = nn.ModuleList(teachers)
         self.partners = Partners(config, encoder.dim, [teacher.dim for teacher in teachers])
         self.student = Classifier(encoder, nn.Sequential(), labels.classes, zero_output=False)
@@ -103,8 +108,6 @@ class CRDSupervised(Method):
             raise SettingsError(
                 f"method.num_images: {self.config.num_images}, but {len(labels.of)} labels; give one for every image"
             )
-        if len(self.groups.unique()) < 2:
-            raise SettingsError("data: all images are of one class, so there are no negatives; give images of more")
         if not self.config.distillation_weight:
             return
         for number, teacher in enumerate(teachers, 1):

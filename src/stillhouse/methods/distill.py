@@ -48,7 +48,7 @@ class Distill(Method):
     Args:
         config: settings.
         encoder: the student's.
-        teacher: with a classifier.
+        teacher: with a classifier; classes without names are taken for those of the images, where there are as many.
         labels: of all images; read only where `label_weight` is above 0.
 
     Raises:
@@ -67,7 +67,8 @@ class Distill(Method):
                 "teacher.source: it has no classifier, and its class scores are to be learnt; name a run that learnt "
                 "classes (simclrv2-finetune), or a network that came with a linear one"
             )
-        classes = teacher.classes or tuple(map(str, range(teacher.num_classes)))
+        numbers = tuple(map(str, range(teacher.num_classes)))
+        classes = teacher.classes or (labels.classes if len(labels.classes) == len(numbers) else numbers)
         self.student = Classifier(encoder, nn.Sequential(), classes, zero_output=False)
         self.factor = (1 - config.label_weight) * (config.temperature**2 if config.scale_by_tau2 else 1)
         if config.label_weight:

@@ -11,7 +11,7 @@ from stillhouse.networks.encoder import Encoder
 
 
 class Method(nn.Module, ABC):
-    """Turns views of unlabelled images into loss terms.
+    """Turns views of images into loss terms, without labels unless it is made with them.
 
     A concrete method is final. All it learns or remembers is a parameter or a buffer, so `state_dict()` is enough to
     resume it. Any training loop can drive it:

@@ -17,8 +17,9 @@ from stillhouse.networks.encoder import Encoder
 class Sum(Method):
     """The weighted terms of several methods, each called by its method's name and its own: `seed/similarity`.
 
-    The encoder to keep is the first method's. Views that several methods want alike are drawn once for all of them;
-    each method passes its own through the encoder.
+    The encoder to keep is the first method's; a classifier is kept where it stands on that. Views that several methods
+    want alike are drawn once for all of them; each method passes its own through the encoder. All images are drawn,
+    those without a label as well, though a member may learn from the others only.
 
     Args:
         members: methods by name, two or more, all built on one and the same encoder object.
@@ -54,8 +55,9 @@ class Sum(Method):
 
     @property
     def classifier(self) -> Classifier | None:
-        """That of the first method that has one."""
-        return next((member.classifier for member in self._methods() if member.classifier is not None), None)
+        """That of the first method whose classifier stands on the kept encoder, and not on what it is an average of."""
+        found = (member.classifier for member in self._methods())
+        return next((one for one in found if one is not None and one.encoder is self.encoder), None)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         terms = {}

@@ -99,7 +99,8 @@ def measure(cache: TeacherCache, student: Encoder | None = None) -> Costs:
     making = _seconds(lambda: cache.views(index, pixels, 0), device)
     answering, learning = _seconds(lambda: cache.ask(views), device), 0.0
     if student is not None:
-        pupil = copy.deepcopy(student).train().to(device=device, memory_format=layout)  # type: ignore[call-overload]
+        pupil = copy.deepcopy(student).requires_grad_(True).train()  # a moving average, where that is what is kept
+        pupil.to(device=device, memory_format=layout)  # type: ignore[call-overload]
 
         def learn() -> None:
             for view in views:

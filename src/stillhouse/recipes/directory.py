@@ -147,7 +147,8 @@ class Run:
             raise RunError(
                 f"{self.folder}: holds files that are not of a run; choose a new or an empty folder as --out"
             )
-        for path in (self.log_file, self.evaluation_file, self.folder / "report.html"):
+        kept = [folder / CARD for folder in (self.encoder_folder, self.peer_folder, self.classifier_folder)]
+        for path in (self.log_file, self.evaluation_file, self.folder / "report.html", *kept):
             path.unlink(missing_ok=True)  # of a run that died before it saved anything
         write_atomically(self.recipe_file, MARK + to_toml(recipe.to_table()))
 
@@ -184,13 +185,16 @@ class Run:
         if method.peer is not None:
             self._save(self.peer_folder, method.peer, recipe.peer, recipe, step)
         if method.classifier is not None:
+            assert method.classifier.encoder is method.encoder
             save_classifier(self.folder, method.classifier, {"method": recipe.method.title, "steps": step})
 
-    def is_saved(self, step: int) -> bool:
-        """Whether everything that `save` writes is there, as it was after this step."""
-        cards = [folder / CARD for folder in (self.encoder_folder, self.peer_folder, self.classifier_folder)]
-        written = [json.loads(card.read_text()).get("steps") for card in cards if card.is_file()]
-        return bool(written) and all(steps == step for steps in written)
+    def is_saved(self, method: Method, step: int) -> bool:
+        """Whether everything that `save` writes of the method is there, as it was after this step."""
+        folders = [self.encoder_folder]
+        folders += [self.peer_folder] if method.peer is not None else []
+        folders += [self.classifier_folder] if method.classifier is not None else []
+        cards = [folder / CARD for folder in folders]
+        return all(card.is_file() and json.loads(card.read_text()).get("steps") == step for card in cards)
 
     def _save(self, folder: Path, encoder: Encoder, config: EncoderConfig, recipe: Recipe, step: int) -> None:
         card = {

@@ -83,7 +83,7 @@ class Stage:
                 "set them back to go on, or choose another --out"
             )
         step = self.run.checkpoints.read_step()
-        return step >= prepared.total_steps and self.run.is_saved(step)
+        return step >= prepared.total_steps and self.run.is_saved(prepared.method, step)
 
 
 def plan(

@@ -1,12 +1,14 @@
 """From a recipe to what it describes: images, encoder, method and device, with every derived setting written out."""
 
+import hashlib
 import os
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from stillhouse.data.labels import find_labels, hide_labels
-from stillhouse.data.sources import open_source
+from stillhouse.data.sources import digest, open_source
 from stillhouse.data.store import DataConfig, ImageStore, fit_sizes, open_store
 from stillhouse.distributed import barrier, is_main, world_size
 from stillhouse.errors import SettingsError
@@ -23,6 +25,9 @@ from stillhouse.recipes.teacher_cache import TeacherCache
 from stillhouse.training.precision import choose_memory_format, choose_precision
 from stillhouse.training.settings import TrainingConfig
 
+NUM_COMPARED = 64
+"""Images whose pixels are compared when a run is resumed; of all others only the names are."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -32,6 +37,8 @@ class Prepared:
     store: ImageStore
     method: Method
     device: torch.device
+    images: dict[str, Any]
+    """What must be the same when the run is resumed."""
     cache: TeacherCache | None = None
     """The frozen teacher's answers, where the recipe keeps them."""
     reasons: tuple[str, ...] = ()
@@ -72,6 +79,7 @@ def prepare(recipe: Recipe) -> Prepared:
     torch.manual_seed(seed)
     companions |= {"head": start.head, "labels": find_labels(store)}
     method = choice.build(encoder, companions)
+    images = _describe(store, method)
     device = choose_device(recipe.training.device)
     num_rows = _num_rows(method, store)
     wanted = recipe.training
@@ -81,7 +89,7 @@ def prepare(recipe: Recipe) -> Prepared:
         memory_format=choose_memory_format(encoder) if wanted.memory_format == "auto" else wanted.memory_format,
     )
     fitted = replace(recipe, data=data, encoder=encoder_config, method=choice, training=training)
-    return _with_cache(Prepared(fitted, store, method, device), companions.get("teacher"))
+    return _with_cache(Prepared(fitted, store, method, device, images), companions.get("teacher"))
 
 
 def _with_cache(prepared: Prepared, teacher: Companion | None) -> Prepared:
@@ -92,6 +100,18 @@ def _with_cache(prepared: Prepared, teacher: Companion | None) -> Prepared:
     wanted = TeacherCache(prepared.recipe, prepared.store, method.views, teacher, prepared.device)
     settled = settle(wanted, method.encoder)
     return replace(prepared, recipe=settled.recipe, cache=settled.cache, reasons=settled.reasons)
+
+
+def _describe(store: ImageStore, method: Method) -> dict[str, Any]:
+    """What tells these images apart from others: all names, some pixels and, where a method holds them, labels.
+
+    Nothing may have been read before: an undecoded store replaces a bad image, and its label, when it comes upon it.
+    """
+    held = any(name.rpartition(".")[2] == "labels" for name, _ in method.named_buffers())
+    known = [store.labels.tolist()] if held else []
+    spread = torch.linspace(0, len(store) - 1, min(NUM_COMPARED, len(store)), dtype=torch.float64).long()
+    pixels = store.gather(spread).cpu().numpy().tobytes()
+    return {"images": len(store), "digest": digest([*store.ids, hashlib.blake2b(pixels).hexdigest(), *known])}
 
 
 def _open_companions(recipe: Recipe, image_size: int) -> tuple[Recipe, dict[str, Companion]]:
@@ -123,8 +143,7 @@ def _fit_length(training: TrainingConfig, num_rows: int) -> TrainingConfig:
     epochs = training.steps / (num_rows // training.images_per_step)
     if training.epochs not in (TrainingConfig.epochs, epochs):
         raise SettingsError(
-            f"training.epochs: {training.epochs:g}, but training.steps is {training.steps}; "
-            "set training.steps=0 to count in epochs"
+            f"training.epochs: {training.epochs:g}, but training.steps is {training.steps}; leave one of them out"
         )
     return replace(training, epochs=epochs)
 

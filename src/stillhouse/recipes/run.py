@@ -1,6 +1,5 @@
 """From a recipe and images to a trained encoder in a run directory; and on from where it stopped."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -13,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stillhouse.config import Table, assign
 from stillhouse.data.augment import center_view
-from stillhouse.data.sources import absolute, digest
+from stillhouse.data.sources import absolute
 from stillhouse.data.store import ImageStore, write_quarantine
 from stillhouse.data.stream import ViewStream, sample_views
 from stillhouse.distributed import barrier, is_main, process_group, rank, world_size
@@ -33,10 +32,9 @@ from stillhouse.training.journal import NOTE, Listener, LogFile, TensorBoard, cu
 from stillhouse.training.loop import Loop, Observer
 from stillhouse.training.optimizers import make_optimizer
 from stillhouse.training.precision import torch_memory_format
+from stillhouse.training.settings import TrainingConfig
 
 NUM_SAMPLES = 8
-NUM_COMPARED = 64
-"""Images whose pixels are compared when a run is resumed; of all others only the names are."""
 IMAGES_AHEAD = 4096
 """Images that a GPU augments together, at most, where batches are small."""
 
@@ -48,7 +46,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     listeners: Sequence[Listener] = (),
 ) -> Run:
-    """Train an encoder without labels.
+    """Train an encoder by a recipe; without labels, unless its method learns from them.
 
     Args:
         recipe: name of a shipped recipe, path of a .toml file, or a nested table.
@@ -83,7 +81,7 @@ def train(
 def as_wanted(recipe: str | Path | Table, data: str = "", settings: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe with settings laid over it, and all it names findable from any folder; arguments as in `train`."""
     table = recipe if isinstance(recipe, dict) else find_recipe(str(recipe))
-    for name, value in {**({"data.uri": data} if data else {}), **(settings or {})}.items():
+    for name, value in {**({"data.uri": data} if data else {}), **_one_length(settings or {})}.items():
         table = assign(table, name, value)
     wanted = read_recipe(table)
     return replace(
@@ -92,6 +90,15 @@ def as_wanted(recipe: str | Path | Table, data: str = "", settings: Mapping[str,
         start=absolute_start(wanted.start),
         teacher=absolute_sources(wanted.teacher),
     )
+
+
+def _one_length(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Whoever sets epochs or steps means these, whatever the recipe counts in."""
+    if "training.epochs" in settings and "training.steps" not in settings:
+        return {**settings, "training.steps": 0}
+    if settings.get("training.steps") and "training.epochs" not in settings:
+        return {**settings, "training.epochs": TrainingConfig.epochs}
+    return settings
 
 
 @contextmanager
@@ -135,7 +142,7 @@ def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: S
         momentum=training.momentum,
         decay_all=training.decay_all,
     )
-    checkpoints = Checkpoints(run.checkpoints_folder, recipe.to_table(), _describe(store, method))
+    checkpoints = Checkpoints(run.checkpoints_folder, recipe.to_table(), prepared.images)
     if state is None:
         state = checkpoints.restore(method, optimizer)
         if is_main():
@@ -175,14 +182,6 @@ def _finish(run: Run, prepared: Prepared, state: TrainingState) -> None:
     if is_main():
         run.save(prepared.method, prepared.recipe, state.step)
         write_quarantine(run.quarantine_file, prepared.store.rejected)
-
-
-def _describe(store: ImageStore, method: Method) -> dict[str, Any]:
-    """What must be the same when the run is resumed; labels only where they are learnt from."""
-    spread = torch.linspace(0, len(store) - 1, min(NUM_COMPARED, len(store)), dtype=torch.float64).long()
-    pixels = store.gather(spread).cpu().numpy().tobytes()
-    known = [] if method.classifier is None else [store.labels.tolist()]
-    return {"images": len(store), "digest": digest([*store.ids, hashlib.blake2b(pixels).hexdigest(), *known])}
 
 
 def _stream(recipe: Recipe, store: ImageStore, method: Method, device: torch.device) -> ViewStream:

@@ -74,12 +74,12 @@ def _protocol_lines(evaluation: Evaluation, protocol: str) -> list[Line]:
 def _lesson_lines(evaluation: Evaluation) -> list[Line]:
     """The encoder's linear probe told all labels, then told others, a line for each; none where there are no others."""
     others = evaluation.lessons
-    usual = [("all labels", name) for name in evaluation.protocols if name.startswith("linear")]
-    told = [(words, evaluation.of(name, "encoder")) for words, name in [*usual, *others.items()] if others]
+    usual = {name: "all labels" for name in evaluation.protocols if name.startswith("linear")}
+    told = [(name, words, evaluation.of(name, "encoder")) for name, words in {**usual, **others}.items() if others]
     colors = itertools.cycle(("--encoder", *TERM_COLORS))
     return [
-        _results_line(words, results, color, 1.6 if words in others else 2.6)
-        for (words, results), color in zip(told, colors, strict=False)
+        _results_line(words, results, color, 2.6 if name in usual else 1.6)
+        for (name, words, results), color in zip(told, colors, strict=False)
         if len(results) > 1
     ]
 

@@ -132,8 +132,8 @@ class Evaluation:
 
     @property
     def lessons(self) -> dict[str, str]:
-        """Protocols that are told fewer labels or wrong ones, by the words for what they are told."""
-        return {result.labels: result.protocol for result in self.results if result.labels}
+        """Protocols that are told fewer labels or wrong ones, each with the words for what it is told."""
+        return {result.protocol: result.labels for result in self.results if result.labels}
 
     def of(self, protocol: str, subject: str) -> tuple[Result, ...]:
         """Finite results of one protocol and subject (`encoder`, `untrained`, `pixels`), one per block, by block."""

@@ -120,7 +120,7 @@ def _results(run: RunFacts) -> list[Html]:
 
 
 def _lessons(run: RunFacts) -> list[Html]:
-    told = run.evaluation.lessons.values()
+    told = run.evaluation.lessons
     if not told:
         return []
     said = (
