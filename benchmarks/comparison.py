@@ -3,7 +3,6 @@
 import argparse
 import datetime as dt
 import json
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -17,6 +16,7 @@ from stillhouse.config import parse_assignment
 from stillhouse.recipes.directory import Run
 from stillhouse.recipes.judging import evaluate_run
 from stillhouse.recipes.run import resume, train
+from timing import processor
 
 Settings = Mapping[str, Any]
 Scores = dict[str, list[list[float]]]
@@ -55,7 +55,7 @@ def compare(contestants: Mapping[str, tuple[str, Settings]], arguments: argparse
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
         found = dict(zip(tasks, pool.map(_accuracies, *zip(*jobs, strict=True)), strict=True))
     scores = {name: [found[name, seed] for seed in range(arguments.seeds)] for name in contestants}
-    hardware = f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}"
+    hardware = f"{processor()}, {arguments.threads} threads a run, torch {torch.__version__}"
     print(f"{dt.date.today()}, {hardware}, k-NN (k=20, T=0.07) in %, mean ± deviation of {arguments.seeds} seeds")
     print("\n".join(table(scores)))
     if arguments.out:

@@ -16,7 +16,7 @@ BUDGET: dict[str, Any] = {
     "data.limit": 20_000,
     "encoder.name": "vit_micro",
     "encoder.patch_size": 8,
-    "training.epochs": 15,
+    "training.epochs": 30,
     "training.warmup_epochs": 1,
     "training.batch_size": 128,
     "training.learning_rate": 1e-3,

@@ -181,6 +181,7 @@ def test_a_pipeline_ends_once_and_says_what_it_finished_before(stillhouse: Still
         (["evaluate", "nowhere", "--data", "digits"], 4, "nowhere"),
         (["report", "nowhere"], 4, "nowhere"),
         (["recipes", "nothing"], 2, "not shipped"),
+        (["train", "simclr", "--data", "digits", "--start", "a" * 300, "--out", "r"], 4, "File name too long"),
     ],
 )
 def test_mistakes_are_one_message_and_an_exit_code(
@@ -198,6 +199,13 @@ def test_a_recipe_file_may_start_from_a_shipped_one(tmp_path: Path) -> None:
     (part,) = recipe.method.parts
     assert (part.name, recipe.training.epochs, part.config.momentum) == ("byol", 5.0, 0.5)
     assert recipe.training.batch_size == read_recipe(find_recipe("byol")).training.batch_size
+
+
+@pytest.mark.parametrize("command", [["train", "simclr"], ["finetune", "r"], ["pipeline", "simclrv2"], ["demo"]])
+def test_an_empty_out_is_no_folder(command: list[str], tmp_path: Path, stillhouse: Stillhouse) -> None:
+    result = stillhouse(*command, *(["--data", "digits"] if command != ["demo"] else []), "--out", "", code=2)
+    assert "no folder named" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -182,6 +182,10 @@ def test_what_was_trained_but_not_yet_written_is_written(whole: Path) -> None:
     run_tiny(whole, watch)
     assert watch.trained == ["distill"]
     assert card.read_text() == text
+    for damage in ("", "{bad", "[]"):
+        card.write_text(damage)
+        run_tiny(whole)
+        assert card.read_text() == text
     card.unlink()
     run_tiny(whole)
     assert card.read_text() == text
@@ -291,7 +295,8 @@ def test_labels_that_changed_are_other_data(tmp_path: Path) -> None:
 
 def test_any_method_may_begin_from_a_run(whole: Path, tmp_path: Path, train_tiny: TrainTiny) -> None:
     settings = {"start.source": str(whole / "distill"), "training.learning_rate": 1e-30, "training.epochs": 1}
-    run = train_tiny(tmp_path / "run", "byol", settings=settings)
+    unread = {"encoder.stem": "compact"}  # of another kind of network, as in a recipe that serves several
+    run = train_tiny(tmp_path / "run", "byol", settings=settings | unread)
     named = dict(run.load().named_parameters())
     for name, value in stillhouse.load(whole / "distill").named_parameters():
         torch.testing.assert_close(named[name], value, msg=name)

@@ -1,6 +1,7 @@
 """`stillhouse ...`: each command imports what it needs when it is called, so that help answers at once."""
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from stillhouse.errors import Interrupted, StillhouseError
+from stillhouse.errors import Interrupted, RunError, StillhouseError
 
 app = typer.Typer(
     help="Train small vision encoders from unlabelled images, and see how good they are at every depth.",
@@ -28,7 +29,15 @@ Data = Annotated[
         "--data", help="Images: folder, list.txt, x.parquet, shards-{000..099}.tar, or the built-in scenes, digits."
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", help="Run directory to make.")]
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise typer.BadParameter("no folder named; choose one, for instance runs/first")
+    return Path(text)
+
+
+Out = Annotated[Path, typer.Option("--out", help="Run directory to make.", parser=_folder, metavar="FOLDER")]
 Teachers = Annotated[
     list[str],
     typer.Option(
@@ -121,7 +130,9 @@ def finetune(
 @app.command()
 def pipeline(
     name: Annotated[str, typer.Argument(help="simclrv2: pretrain, finetune, distill.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the stages' run directories.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the stages' run directories.", parser=_folder, metavar="FOLDER")
+    ],
     data: Data,
     labels: Labels = "",
     settings: Annotated[
@@ -206,7 +217,10 @@ def main() -> None:
     except KeyboardInterrupt:
         _tell("stopped at once; the last checkpoint, if there is one, is intact")
         sys.exit(Interrupted.exit_code)
-    except OSError as error:  # whoever read our output has gone, or its disk is full
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO):  # not whoever reads our output, but a path
+            _tell(f"error: {error}; check the path")
+            sys.exit(RunError.exit_code)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _tell(f"error: the output cannot be written ({error})")
         sys.exit(1)

@@ -114,7 +114,7 @@ class Choice:
         try:
             yield
         except SettingsError as error:
-            raise SettingsError(re.sub(r"\bmethod\.", f"{self.key(part)}.", str(error))) from error
+            raise SettingsError(re.sub(r"\bmethod\.(?!name\b)", f"{self.key(part)}.", str(error))) from error
 
 
 def check_choice(table: Any) -> tuple[Choice | None, list[str]]:
@@ -177,4 +177,4 @@ def _strangers(keys: list[str], own: list[str], names: tuple[str, ...]) -> Itera
         if key in METHODS and key not in names:
             yield f"method.{key}: {key} is none of method.methods; name it there, or leave its settings out"
         elif key not in names:
-            yield unknown_key(key, [*own, *names], "method.", below)
+            yield unknown_key(key, [*own, *dict.fromkeys(names)], "method.", below)

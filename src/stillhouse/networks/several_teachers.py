@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Interval
 
 from stillhouse.networks.foreign import TeacherConfig, absolute_source, open_teacher
 from stillhouse.networks.teacher import FrozenTeacher
@@ -17,7 +17,7 @@ class TeachersConfig(TeacherConfig):
     """Further teachers, each with settings of its own; what the first requires of licences holds for all."""
     cache: Literal["off", "on", "auto"] = "off"
     """`on` keeps the teacher's answers on disk, for which views repeat; `auto` does so where it saves time."""
-    cache_epochs: Annotated[int, Ge(1)] = 10
+    cache_epochs: Annotated[int, Interval(ge=1, le=10_000)] = 10
     """Epochs of views that are kept and then shown again and again; at most those of the run."""
     cache_dtype: Literal["fp16", "fp32"] = "fp32"
     """How a number is kept: half the room, or the very same losses."""

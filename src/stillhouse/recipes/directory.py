@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stillhouse.config import Table, differences, parse_toml, to_toml
 from stillhouse.errors import RunError
@@ -137,7 +138,7 @@ class Run:
             RunError: the directory already holds a run or somebody's files, or cannot be written.
         """
         if self.checkpoints.last.exists() or self.checkpoints.best.exists():
-            changed = differences(self.read_table(), recipe.to_table())
+            changed = differences(*({**table, "about": {}} for table in (self.read_table(), recipe.to_table())))
             told = f"; other settings: {'; '.join(changed)}" if changed else ""
             raise RunError(
                 f"{self.folder}: already holds a run{told}; continue it with `stillhouse resume {self.folder}` "
@@ -194,7 +195,7 @@ class Run:
         folders += [self.peer_folder] if method.peer is not None else []
         folders += [self.classifier_folder] if method.classifier is not None else []
         cards = [folder / CARD for folder in folders]
-        return all(card.is_file() and json.loads(card.read_text()).get("steps") == step for card in cards)
+        return all(_steps_in(card) == step for card in cards)
 
     def _save(self, folder: Path, encoder: Encoder, config: EncoderConfig, recipe: Recipe, step: int) -> None:
         card = {
@@ -215,6 +216,14 @@ class Run:
             card["start"] = {"source": recipe.start.source, "sha256": recipe.start.digest}
         save_encoder(folder, encoder, config, card)
         write_atomically(folder / "README.md", _readme(encoder, config, recipe, step))
+
+
+def _steps_in(card: Path) -> Any:
+    """What a card tells of the steps; nothing where it is absent or damaged."""
+    try:
+        return json.loads(card.read_text())["steps"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def load(path: str | Path) -> Encoder:

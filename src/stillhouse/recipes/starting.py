@@ -90,9 +90,11 @@ def _with_head(start: StartConfig, count: int) -> tuple[EncoderConfig, Encoder, 
 
 def _follow(asked: EncoderConfig, found: EncoderConfig) -> EncoderConfig:
     """The encoder that was found, if what is asked for is left open or the same."""
+    meant = replace(asked, name=found.name) if asked.name == EncoderConfig.name else asked
+    meant = meant.fit(found.image_size)  # what a recipe says for other kinds of networks says nothing of this one
     for setting in dataclasses.fields(EncoderConfig):
-        value, own = getattr(asked, setting.name), getattr(found, setting.name)
-        if value not in (setting.default, own):
+        value, own = getattr(meant, setting.name), getattr(found, setting.name)
+        if getattr(asked, setting.name) != setting.default and value != own:
             raise SettingsError(
                 f"encoder.{setting.name}: {value!r}, but the run to begin from has {own!r}; leave it out to follow"
             )
