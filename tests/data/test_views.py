@@ -22,6 +22,7 @@ def test_numbers_and_sizes_of_views() -> None:
         "MULTI_CROP": 10,
         "SMALL_MULTI_CROP": 8,
         "WEAK": 1,
+        "CROP_AND_FLIP": 1,
         "SINGLE": 1,
         "CIFAR_SINGLE": 1,
     }
