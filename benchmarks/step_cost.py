@@ -6,6 +6,9 @@ The run makes views, calls encoder and projector, computes the loss, takes the o
 bare step is forward, backward and fused optimizer of the same encoder on two fixed views, in the same precision and
 layout. The step by hand is the run's own views, method and optimizer in the shortest loop there is, which leaves the
 run's bookkeeping for comparison. All take turns, step by step on a CPU and ten steps at a time on a GPU.
+
+The nano transformer, whose images cost as much as its network, has its bar in float32. In bfloat16, in which it is
+trained where the processor has it, the bare step is nearly twice as fast while the images cost what they did.
 """
 
 import tempfile
@@ -31,13 +34,16 @@ class Case:
     large_batch_size: int
     steps: int
     bar: float
+    """0 for none."""
     bar_on_gpu: float
+    precision: str = "auto"
 
 
 CASES = (
     Case("vit_micro", "simclr", "vit_micro", 0, 256, 1024, 8, 1.03, 1.35),
     Case("resnet18, CIFAR stem", "simclr-resnet18", "resnet18", 0, 64, 512, 8, 1.02, 1.10),
-    Case("vit_nano, patch 8", "simclr", "vit_nano", 8, 256, 4096, 60, 1.35, 2.0),
+    Case("vit_nano, patch 8, float32", "simclr", "vit_nano", 8, 256, 4096, 60, 1.35, 2.0, "fp32"),
+    Case("vit_nano, patch 8", "simclr", "vit_nano", 8, 256, 4096, 60, 0, 0),
 )
 SKIPPED, BOOKKEEPING = 2, Bar(1.03)
 
@@ -50,6 +56,7 @@ def compare(case: Case, data: str, rounds: int, device: torch.device) -> Row:
         "encoder.name": case.encoder,
         "encoder.patch_size": case.patch_size,
         "training.batch_size": batch_size,
+        "training.precision": case.precision,
         "training.log_steps": together,
         "data.limit": 8 * batch_size,
     }
@@ -60,6 +67,7 @@ def compare(case: Case, data: str, rounds: int, device: torch.device) -> Row:
         stillhouse.train(case.recipe, data, Path(folder) / "run", settings, listeners=[turns])
     training, times = run.recipe.training, turns.times
     step, keeping = ratio(times["run"], times["bare"]), ratio(times["run"], times["by hand"])
+    bar = case.bar_on_gpu if on_gpu else case.bar
     return {
         "encoder": case.name,
         "B": batch_size,
@@ -67,7 +75,7 @@ def compare(case: Case, data: str, rounds: int, device: torch.device) -> Row:
         "bare, images/s": batch_size / min(times["bare"]),
         "run, images/s": batch_size / min(times["run"]),
         "run / bare": step,
-        "bar": Bar(case.bar_on_gpu if on_gpu else case.bar).judge(step),
+        "bar": Bar(bar).judge(step) if bar else "-",
         "of the fastest steps": min(times["run"]) / min(times["bare"]),
         "run / by hand": keeping,
         "its bar": BOOKKEEPING.judge(keeping),
