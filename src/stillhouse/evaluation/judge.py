@@ -252,10 +252,9 @@ def _notes(
     named = classifier is None or bool(task.obstacle) or not {*classifier.classes}.isdisjoint(task.classes)
     stranger = "" if named else "the run's classifier knows none of these classes by name, so it was not asked"
     leak = f"{shared} of {len(task.test_rows)} test images are training images, too, so accuracies are too high"
-    edges = [
-        f"{r.subject} block {r.block}{f' ({r.labels})' * bool(r.labels)}" for r in results if r.settings.get("at_edge")
-    ]
-    edge = f"the linear probe's choice lies at the edge of its grid for {', '.join(edges)}"
+    found_at = [r for r in results if r.settings.get("at_edge")]
+    edges = [f"{r.subject} block {r.block}{f' ({r.labels})' * bool(r.labels)}" for r in found_at]
+    edge = f"the linear probe's choice lies at the edge of its grid for {', '.join(dict.fromkeys(edges))}"
     places = [f"regions of the {name} in changed copies: {found.sentence}" for name, found in matched.items()]
     told = (task.obstacle, leak if shared else "", edge if edges else "", stranger, *places)
     return tuple(note for note in told if note)
