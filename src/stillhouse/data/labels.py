@@ -23,6 +23,14 @@ class Labels:
     classes: tuple[str, ...]
     """Names of the C classes."""
 
+    def check_for(self, method: str) -> None:
+        """Raise `SettingsError` when there are too few classes for the method of this name to learn."""
+        if len(self.classes) < 2:
+            raise SettingsError(
+                f"method.name: {method} learns from labels, and {len(self.classes)} classes have any; name images with "
+                "labels of two classes or more, and leave data.labels on"
+            )
+
 
 _COUNT = re.compile(r"(?P<count>\d+)|(?P<percent>\d+(\.\d+)?)%", re.ASCII)
 

@@ -58,11 +58,7 @@ class CRDSupervised(Method):
         super().__init__()
         self.config = config = config.fit(encoder)
         self.views = config.views
-        if len(labels.classes) < 2:
-            raise SettingsError(
-                f"method.name: crd-supervised learns from labels, and {len(labels.classes)} classes have any; name "
-                "images with labels of two classes or more, and leave data.labels on, or choose crd"
-            )
+        labels.check_for("crd-supervised")
         self.teachers = nn.ModuleList(teachers)
         self.partners = Partners(config, encoder.dim, [teacher.dim for teacher in teachers])
         self.student = Classifier(encoder, nn.Sequential(), labels.classes, zero_output=False)

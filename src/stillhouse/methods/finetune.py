@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from stillhouse.data.labels import Labels
 from stillhouse.data.stream import Batch
 from stillhouse.data.views import CROP_AND_FLIP, FOLLOW_IMAGES, ViewPlan
-from stillhouse.errors import SettingsError
 from stillhouse.losses.logits import labelled_cross_entropy
 from stillhouse.methods.method import Method
 from stillhouse.networks.classifier import Classifier
@@ -57,11 +56,7 @@ class FineTune(Method):
         super().__init__()
         self.config = config = config.fit(encoder)
         self.views = config.views
-        if len(labels.classes) < 2:
-            raise SettingsError(
-                f"method.name: simclrv2-finetune learns from labels, and {len(labels.classes)} classes have any; "
-                "name images with labels of two classes or more, and leave data.labels on"
-            )
+        labels.check_for("simclrv2-finetune")
         assert len([layer for layer in head if isinstance(layer, nn.Linear)]) == config.head_layer
         head.requires_grad_(config.train_head)
         self.student = Classifier(encoder, head, labels.classes, zero_output=config.zero_output)
