@@ -1,6 +1,7 @@
 """What every test may rely on: one thread, and nothing left behind."""
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -24,3 +25,11 @@ def leaves_nothing_behind() -> Iterator[None]:
     assert not leaked, f"threads left running: {leaked}"
     assert not changed, f"environment changed: {changed}"
     assert not dist.is_initialized()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_as_in_a_terminal() -> None:
+    """A background job ignores Ctrl-C, and `nohup` a lost terminal; what is tested here does not."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
