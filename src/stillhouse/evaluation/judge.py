@@ -72,6 +72,7 @@ def evaluate(
     told = () if task.obstacle or not config.linear else lessons(task.train_labels, len(task.classes), config)
     asked = thin(torch.arange(len(test)), HEALTH_IMAGES) if task.obstacle else task.test_rows
     subjects = [("encoder", encoder)] if task.obstacle else _subjects(encoder, untrained, config)
+    can_ask = classifier is not None and not {*classifier.classes}.isdisjoint(task.classes)
     results: list[Result] = []
     health: tuple[Health, ...] = ()
     for number, (name, network) in enumerate(subjects):
@@ -80,7 +81,7 @@ def evaluate(
         if name == "encoder":
             health = tuple(examine(thin(block, HEALTH_IMAGES)) for block in queries.blocks)
         if not task.obstacle:
-            if classifier is not None and name == "encoder" and not {*classifier.classes}.isdisjoint(task.classes):
+            if classifier is not None and can_ask and name == "encoder":
                 results.append(court.ask(classifier, queries, task))
             results += court.judge(court.read(train, task.train_rows, 0.1, 0.5), queries, task, told)
     shared = 0 if task.obstacle else count_shared(train, task.train_rows, test, task.test_rows)
@@ -97,7 +98,9 @@ def evaluate(
         alignment_images=min(config.alignment_images, len(test)) if alignment else 0,
         alignment=alignment,
         correspondence=matched,
-        notes=_notes(task, results, shared, matched, classifier),
+        notes=_notes(
+            task, results, shared, matched, stranger=classifier is not None and not (can_ask or task.obstacle)
+        ),
         seconds=time.perf_counter() - started,
     )
 
@@ -247,14 +250,20 @@ def _notes(
     results: list[Result],
     shared: int,
     matched: Mapping[str, Correspondence],
-    classifier: Classifier | None,
+    *,
+    stranger: bool,
 ) -> tuple[str, ...]:
-    named = classifier is None or bool(task.obstacle) or not {*classifier.classes}.isdisjoint(task.classes)
-    stranger = "" if named else "the run's classifier knows none of these classes by name, so it was not asked"
+    unasked = "the run's classifier knows none of these classes by name, so it was not asked"
     leak = f"{shared} of {len(task.test_rows)} test images are training images, too, so accuracies are too high"
     found_at = [r for r in results if r.settings.get("at_edge")]
     edges = [f"{r.subject} block {r.block}{f' ({r.labels})' * bool(r.labels)}" for r in found_at]
     edge = f"the linear probe's choice lies at the edge of its grid for {', '.join(dict.fromkeys(edges))}"
     places = [f"regions of the {name} in changed copies: {found.sentence}" for name, found in matched.items()]
-    told = (task.obstacle, leak if shared else "", edge if edges else "", stranger, *places)
+    told = (
+        task.obstacle,
+        leak if shared else "",
+        edge if edges else "",
+        unasked if stranger else "",
+        *places,
+    )
     return tuple(note for note in told if note)

@@ -7,7 +7,7 @@ Letters: B images, V views, T_v regions of view v, K prototypes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import torch
@@ -15,53 +15,31 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from stillhouse.data.stream import Batch
-from stillhouse.data.views import FOLLOW_IMAGES, ViewPlan, multi_crop_for
 from stillhouse.errors import SettingsError
 from stillhouse.losses.prototypes import self_distillation
 from stillhouse.losses.regions import Regions, region_matching
 from stillhouse.methods.method import Method
+from stillhouse.methods.prototypes import PrototypesConfig, prototype_head, teacher_temperature
 from stillhouse.networks.center import Center
 from stillhouse.networks.encoder import Encoder, joined_by_size, num_regions
-from stillhouse.networks.heads import PrototypeHead, head_width
+from stillhouse.networks.heads import PrototypeHead
 from stillhouse.networks.teacher import MomentumTeacher
-from stillhouse.schedules import cosine, rise
+from stillhouse.schedules import cosine
 
 
 @dataclass(frozen=True, kw_only=True)
-class EsViTConfig:
-    """Settings of `EsViT`."""
+class EsViTConfig(PrototypesConfig):
+    """Settings of `EsViT`; temperatures, prototypes and heads are those of views and regions alike."""
 
     view_weight: Annotated[float, Ge(0)] = 0.5
     region_weight: Annotated[float, Ge(0)] = 0.5
     """Of the two losses; 0.5 each in the official code, 1 in the paper."""
     region_start: Annotated[float, Interval(ge=0, le=1)] = 0.0
     """Share of training from which regions are matched; two thirds for the published large networks, 1 for never."""
-    student_temperature: Annotated[float, Gt(0)] = 0.1
     teacher_temperature: Annotated[float, Gt(0)] = 0.07
-    """At the end of its rise, and from then on; of views and regions alike."""
-    teacher_temperature_start: Annotated[float, Gt(0)] = 0.04
-    teacher_temperature_rise: Annotated[float, Interval(ge=0, le=1)] = 0.1
-    """Share of training in which it goes from start to end in a straight line."""
-    momentum: Annotated[float, Interval(ge=0, le=1)] = 0.996
-    """Of the teacher at the start; rises to 1 along half a cosine. Small batches want more: 0.9995 at 256."""
-    center_momentum: Annotated[float, Interval(ge=0, le=1)] = 0.9
-    num_prototypes: Annotated[int, Ge(2)] = 65536
-    """K of each head; some thousands are enough for small data."""
-    hidden_dim: Annotated[int, Interval(ge=0, le=65536)] = 0
-    """Width of the heads' hidden layers; 0 follows the encoder, up to the published 2048."""
-    bottleneck_dim: Annotated[int, Ge(1)] = 256
-    """Width of what is compared with the prototypes."""
+    """At the end of its rise, and from then on."""
     learn_prototype_norm: bool = True
     """Whether the prototypes' lengths learn, too; off if training diverges."""
-    prototypes_frozen: Annotated[float, Interval(ge=0, le=1)] = 0.01
-    """Share of training at the start in which the prototypes do not learn; published as the first epoch."""
-    views: ViewPlan = FOLLOW_IMAGES
-    """Empty follows the image size: `data.views.multi_crop_for`. The teacher sees the leading views of full size."""
-
-    def fit(self, encoder: Encoder) -> "EsViTConfig":
-        """The same settings with what follows from the encoder written out."""
-        hidden_dim = self.hidden_dim or min(2048, head_width(encoder.dim))
-        return replace(self, hidden_dim=hidden_dim, views=self.views.or_else(multi_crop_for(encoder.image_size)))
 
 
 class EsViT(Method):
@@ -81,14 +59,12 @@ class EsViT(Method):
                 f"encoder.image_size: at {encoder.image_size} px this encoder's last map has one region, and EsViT "
                 "matches regions; give larger images, smaller patches or a finer stem"
             )
-        self.student = _TwoHeads(encoder, _head(config, encoder.dim), _head(config, encoder.dim))
+        self.student = _TwoHeads(encoder, prototype_head(config, encoder.dim), prototype_head(config, encoder.dim))
         self.teacher = MomentumTeacher(self.student)
         self.center = Center(config.num_prototypes, config.center_momentum)
         self.region_center = Center(config.num_prototypes, config.center_momentum)
         self.momentum = cosine(config.momentum, 1.0)
-        self.temperature = rise(
-            config.teacher_temperature_start, config.teacher_temperature, config.teacher_temperature_rise
-        )
+        self.temperature = teacher_temperature(config)
 
     @property
     def encoder(self) -> Encoder:
@@ -150,8 +126,3 @@ class _TwoHeads(nn.Module):
     def no_regions(self) -> Tensor:
         """0, with a gradient of 0 for every weight of the second head: every process has something to send."""
         return torch.stack([weight.sum() for weight in self.region_projector.parameters()]).sum() * 0.0
-
-
-def _head(config: EsViTConfig, dim: int) -> PrototypeHead:
-    widths = [dim, config.hidden_dim, config.hidden_dim, config.bottleneck_dim]
-    return PrototypeHead(widths, config.num_prototypes, learn_norm=config.learn_prototype_norm)

@@ -91,21 +91,20 @@ def open_teacher(config: TeacherConfig) -> OpenedTeacher:
             "torchvision:NAME, or a network's name with --teacher-weights FILE"
         )
     found = _find(config)
+    license_ = found.config.license
     digest = digest_of(found.encoder, *([found.classifier] if found.classifier else []))
     if config.digest and config.digest != digest:
         raise SettingsError(
             f"teacher.source: the weights of {config.source} changed since this run began; put them back to go on"
         )
-    if config.require_license == "permissive" and not found.license.lower().startswith(PERMISSIVE):
+    if config.require_license == "permissive" and not license_.lower().startswith(PERMISSIVE):
         raise SettingsError(
-            f"teacher.source: {config.source} has the licence {found.license or 'unknown'}, which is not known to be "
+            f"teacher.source: {config.source} has the licence {license_ or 'unknown'}, which is not known to be "
             "permissive; choose another teacher, or leave out --require-license"
         )
     size = config.image_size or found.encoder.image_size
-    encoder = found.encoder.eval().requires_grad_(False)
-    _check_runs(encoder, size, config)
-    config = replace(config, image_size=size, digest=digest, license=found.license)
-    return OpenedTeacher(encoder, config, found.classifier, found.classes)
+    _check_runs(found.encoder.eval().requires_grad_(False), size, config)
+    return replace(found, config=replace(found.config, image_size=size, digest=digest))
 
 
 def digest_of(*networks: nn.Module) -> str:
@@ -124,17 +123,8 @@ def absolute_source(config: C) -> C:
     return replace(config, source=found, weights=str(Path(weights).resolve()) if weights else "")
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A network with its weights in it, and what came along; empty where there is none."""
-
-    encoder: Encoder
-    license: str
-    classifier: nn.Module | None
-    classes: tuple[str, ...] = ()
-
-
-def _find(config: TeacherConfig) -> _Found:
+def _find(config: TeacherConfig) -> OpenedTeacher:
+    """The network with its weights in it, and what came along; nothing is checked yet."""
     source = config.source
     if Path(source).is_dir():
         return _from_run(Path(source), config)
@@ -151,10 +141,10 @@ def _find(config: TeacherConfig) -> _Found:
     if not own_weights:
         weights, license_ = read_weights(Path(config.weights))
         left = fill(encoder, weights, config.prefix, config.weights)
-    return _Found(encoder, license_, linear_classifier(left, encoder.dim))
+    return OpenedTeacher(encoder, replace(config, license=license_), linear_classifier(left, encoder.dim))
 
 
-def _from_run(folder: Path, config: TeacherConfig) -> _Found:
+def _from_run(folder: Path, config: TeacherConfig) -> OpenedTeacher:
     if config.weights or config.prefix:
         raise SettingsError("teacher.weights: a run directory brings its own weights; leave out --teacher-weights")
     inner = folder if (folder / CARD).exists() else folder / "encoder"
@@ -163,11 +153,11 @@ def _from_run(folder: Path, config: TeacherConfig) -> _Found:
         raise SettingsError(
             f"teacher.modality: {config.modality}, but {folder} brings its own, {built.modality}; leave it out"
         )
-    license_ = str(json.loads((inner / CARD).read_text()).get("license", ""))
+    config = replace(config, license=str(json.loads((inner / CARD).read_text()).get("license", "")))
     if not (folder / CLASSIFIER).is_dir():
-        return _Found(encoder, license_, None)
+        return OpenedTeacher(encoder, config)
     learnt = load_classifier(folder)
-    return _Found(encoder, license_, learnt.scorer, learnt.classes)
+    return OpenedTeacher(encoder, config, learnt.scorer, learnt.classes)
 
 
 def _from_timm(name: str, image_size: int, pretrained: bool) -> tuple[Encoder, Mapping[str, Tensor], str]:

@@ -77,7 +77,9 @@ def prepare(recipe: Recipe) -> Prepared:
     choice = recipe.method.fit(encoder, len(store))
     _check_sizes(choice, encoder, encoder_config)
     torch.manual_seed(seed)
-    companions |= {"head": start.head, "labels": find_labels(store)}
+    companions["head"] = start.head
+    if "labels" in choice.companions:
+        companions["labels"] = find_labels(store)
     method = choice.build(encoder, companions)
     images = _describe(store, method)
     device = choose_device(recipe.training.device)
