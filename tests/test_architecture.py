@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "training": {"methods", "networks", "data"},
     "evaluation": {"networks", "data"},
     "recipes": {"training", "evaluation", "methods", "networks", "data"},
-    "cli": {"recipes", "report", "training", "evaluation", "methods", "networks", "data", "losses"},
+    "edge": {"recipes", "training", "evaluation", "methods", "networks", "data", "losses"},
+    "cli": {"edge", "recipes", "report", "training", "evaluation", "methods", "networks", "data", "losses"},
 }
 
 
