@@ -134,6 +134,7 @@ def test_none_replaces_a_bad_image_by_the_next_good_one(photos: str) -> None:
     assert np.array_equal(batch[0].permute(0, 2, 1).numpy(), random_pixels(4))
     assert np.array_equal(batch[1].permute(0, 2, 1).numpy(), random_pixels(0))
     assert images.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 0]
+    assert images.stand_ins.tolist() == [0, 1, 2, 3, 5, 5, 6, 7, 0]
     found: tuple[Rejected, ...] = images.rejected
     assert [entry.id for entry in found] == ["a/9.jpg", "b/empty.png"]
 

@@ -2,9 +2,11 @@
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from stillhouse.data.store import DataConfig, ImageStore, open_store
 from stillhouse.data.stream import Batch, ViewStream, sample_views
@@ -125,3 +127,16 @@ def test_a_teacher_is_asked_only_where_its_answers_are_not_known() -> None:
 
     for places in ((0,), (2, 0), (0, 1, 2)):
         assert torch.equal(known.ask(asleep, *places), asked.ask(lambda joined: joined + 10, *places))
+
+
+def test_a_batch_names_the_image_that_stands_in_for_a_broken_one(tmp_path: Path) -> None:
+    """So that what a method keeps for each image, such as its label, goes with the pixels it sees."""
+    for number in range(4):
+        Image.new("RGB", (8, 8), (60 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    store = open_store(str(tmp_path), DataConfig(cache="none"), 8)
+    plan = ViewPlan(views=(View(jitter=0, grayscale=0, blur=0),))
+    (batch,) = first(ViewStream(store=store, plan=plan, image_size=8, batch_size=4, seed=0), 1)
+    red = (batch.views[0][:, 0].mean((1, 2)) * 255 / 60).round().long()
+    assert sorted(batch.index.tolist()) == [0, 1, 3, 3]
+    assert torch.equal(batch.index, red)

@@ -18,6 +18,7 @@ class ListedStore(ImageStore):
         self.size, self.device = images.shape[-1], torch.device("cpu")
         self.sizes = torch.full((len(images), 2), self.size)
         self.ids = [f"image-{number}" for number in range(len(images))]
+        self.stand_ins = torch.arange(len(images))
         self.bad, self.passes = bad, 0
 
     @property

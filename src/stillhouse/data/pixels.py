@@ -35,6 +35,8 @@ class ImageStore(ABC):
     """Class, int64 [N]; -1 where unknown or hidden."""
     classes: tuple[str, ...]
     ids: list[str]
+    stand_ins: Tensor
+    """Position of the image that is handed out for each, int64 [N]: its own, unless it turned out bad."""
 
     @property
     @abstractmethod
@@ -85,6 +87,7 @@ class HeldStore(ImageStore):
         self._mapped = isinstance(pixels, np.memmap)
         self._catalog, self._shown = catalog, labels
         self.ids, self.sizes = catalog.ids, torch.from_numpy(catalog.sizes)
+        self.stand_ins = torch.arange(len(catalog.ids))
         self.labels, self.classes = _shown_labels(catalog.labels, catalog.classes, labels)
 
     @property
@@ -152,7 +155,8 @@ class FreshStore(ImageStore):
     """Nothing is kept: worker processes decode each batch when its turn comes.
 
     `sizes` of an image are those of a square until it was decoded first; they are known when its batch is handed out.
-    An image that turns out bad takes pixels, size and label of the next good one, and is listed in `rejected`.
+    An image that turns out bad takes pixels, size and label of the next good one, which `stand_ins` then names, and is
+    listed in `rejected`.
 
     Args:
         source: encoded images.
@@ -167,6 +171,7 @@ class FreshStore(ImageStore):
         self.ids = [source.ids[position] for position in positions]
         self.labels, self.classes = _shown_labels(source.labels[positions], source.classes, labels)
         self.sizes = torch.full((len(positions), 2), size, dtype=torch.int64)
+        self.stand_ins = torch.arange(len(positions))
         self._listed, self._bad = source.rejected, dict[int, str]()
         self._decode = FreshDecoder(source, positions, size)
 
@@ -197,7 +202,7 @@ class FreshStore(ImageStore):
             raise DataError(f"data: none of {len(self)} images can be read any more; check the disk, then resume")
         index, used = torch.tensor(wanted, dtype=torch.int64), torch.from_numpy(batch.used)
         self.sizes[index] = torch.from_numpy(batch.sizes)
-        self.labels[index] = self.labels[used]
+        self.labels[index], self.stand_ins[index] = self.labels[used], used
         self._bad.update(batch.bad)
         return torch.from_numpy(batch.pixels).to(self.device)
 

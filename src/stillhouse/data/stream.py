@@ -34,7 +34,7 @@ class Batch:
     views: tuple[Tensor, ...]
     """One `[B, 3, H, W]` in [0, 1] per view of the plan, in the plan's order."""
     index: Tensor
-    """Position of each image in its store, `[B]`."""
+    """Position of each image in its store, `[B]`; of the one that is shown, where a bad one was replaced."""
     answers: tuple[Tensor, ...] = ()
     """What a frozen teacher says about each view, `[B, D]`, where that was kept; empty where it has to be asked."""
 
@@ -123,7 +123,8 @@ class ViewStream:
             views = augment(images, sizes, index, self.plan, self.image_size, self.seed, shown)
             parts = zip(*(view.split(self.batch_size) for view in views), strict=True)
             for rows, part in list(zip(chunk, parts, strict=True))[skip:]:
-                yield Batch(part, rows.to(images.device, non_blocking=True), self.answers(shown, rows))
+                seen = self.store.stand_ins[rows].to(images.device, non_blocking=True)
+                yield Batch(part, seen, self.answers(shown, rows))
             skip = 0
 
 
