@@ -10,6 +10,7 @@ from stillhouse.config import assign
 from stillhouse.data.stream import Batch, ViewStream
 from stillhouse.methods.method import Method
 from stillhouse.networks.build import build_encoder
+from stillhouse.networks.teacher import FrozenTeacher
 from stillhouse.recipes.preparing import Prepared, prepare
 from stillhouse.recipes.recipe import Recipe, find_recipe, read_recipe
 from stillhouse.training.optimizers import make_optimizer, set_learning_rate
@@ -54,14 +55,20 @@ def batches_of(run: Prepared) -> Iterator[Batch]:
 
 
 def bare_step(run: Prepared) -> Callable[[], None]:
-    """Forward, backward and fused optimizer of the run's encoder alone on fixed views, in its precision and layout."""
+    """Forward, backward and fused optimizer of the run's encoder alone on fixed views, in its precision and layout.
+
+    A frozen teacher is one of the networks, so its forward pass on the same views belongs to the bare step.
+    """
     recipe, layout = run.recipe, torch_memory_format(run.recipe.training.memory_format)
     encoder = build_encoder(recipe.encoder, recipe.training.seed).to(run.device, memory_format=layout)  # type: ignore[call-overload]
     images = torch.cat(next(batches_of(run)).views).contiguous(memory_format=layout)
     optimizer = optimizer_of(recipe, encoder)
+    teachers = [module for module in run.method.modules() if isinstance(module, FrozenTeacher)]
 
     def step() -> None:
         with autocast(recipe.training.precision, run.device):
+            for teacher in teachers:
+                teacher(images)
             loss = encoder(images).float().square().mean()
         loss.backward()
         optimizer.step()

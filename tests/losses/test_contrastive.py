@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stillhouse.losses import contrastive
+from stillhouse.losses import strips
 from stillhouse.losses.contrastive import contrastive_cross_entropy, cross_view_nce, info_nce, nt_xent
 
 
@@ -72,7 +72,7 @@ def test_nt_xent_of_one_image_is_zero_with_zero_gradient() -> None:
 def test_nt_xent_equals_the_slow_loop_in_value_and_gradient(
     chunk: int, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contrastive, "CHUNK_SIZE", chunk)
+    monkeypatch.setattr(strips, "CHUNK_SIZE", chunk)
     inputs = first, second = random_rows(7, seed=1).requires_grad_(), random_rows(7, seed=2).requires_grad_()
     fast, slow = nt_xent(first, second, 0.2), slow_nt_xent(first, second, 0.2)
     assert fast.item() == pytest.approx(slow.item(), abs=1e-10)
@@ -82,7 +82,7 @@ def test_nt_xent_equals_the_slow_loop_in_value_and_gradient(
 
 @pytest.mark.parametrize("chunk", [2, 512])
 def test_gradient_of_info_nce_into_queries_and_keys(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contrastive, "CHUNK_SIZE", chunk)
+    monkeypatch.setattr(strips, "CHUNK_SIZE", chunk)
     inputs = [random_rows(5, 4, seed=seed).requires_grad_() for seed in (1, 2)]
     assert torch.autograd.gradcheck(lambda query, key: 3 * info_nce(query, key, 0.4), inputs)
 

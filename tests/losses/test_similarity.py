@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stillhouse.losses import strips
 from stillhouse.losses.contrastive import queue_nce
 from stillhouse.losses.similarity import seed_cross_entropy, similarity_divergence
 
@@ -40,7 +41,9 @@ def test_seed_on_a_hand_made_fixture(teacher_temperature: float, expected: float
     assert loss.item() == pytest.approx(expected, abs=1e-7)
 
 
-def test_seed_equals_a_slow_loop_in_value_and_gradient() -> None:
+@pytest.mark.parametrize("chunk", [2, 128])
+def test_seed_equals_a_slow_loop_in_value_and_gradient(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strips, "CHUNK_SIZE", chunk)
     student, slow = (3 * rows(5, seed=1)).requires_grad_(), (3 * rows(5, seed=1)).requires_grad_()
     teacher, queue = rows(5, seed=2), rows(7, seed=3)
     fast = seed_cross_entropy(student, 2 * teacher, queue, 0.2, 0.1)

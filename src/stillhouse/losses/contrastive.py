@@ -4,7 +4,6 @@ Letters: B images in the global batch, M queries, K keys, E width. Rows are norm
 everything runs in at least float32, whatever autocast says.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,9 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from stillhouse.losses.directions import unit
-
-CHUNK_SIZE = 128
-"""Rows of logits that a CPU works on at once: a strip should stay in its cache."""
+from stillhouse.losses.strips import strips
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
@@ -155,7 +152,7 @@ class _StripedCrossEntropy(torch.autograd.Function):
         total = query.new_zeros(())
         scale = 1.0 / (temperature * len(query))
         with torch.autocast(query.device.type, enabled=False):
-            for strip in _strips(query):
+            for strip in strips(query):
                 column = positive[strip, None]
                 logits = (query[strip] @ key.T).div_(temperature)
                 if excluded is not None:
@@ -187,10 +184,3 @@ class _StripedCrossEntropy(torch.autograd.Function):
             None,
             None,
         )
-
-
-def _strips(rows: Tensor) -> Iterator[slice]:
-    """Parts of the rows that are worked on together; larger ones on an accelerator, where starting work is dear."""
-    size = CHUNK_SIZE if rows.device.type == "cpu" else 16 * CHUNK_SIZE
-    for start in range(0, len(rows), size):
-        yield slice(start, min(start + size, len(rows)))

@@ -4,11 +4,18 @@ Letters: B images, K reference rows, D width. Rows are normalized here, except t
 unit rows; everything runs in at least float32.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from stillhouse.losses.directions import unit
+from stillhouse.losses.strips import strips
+
+FAINTEST = -60.0
+"""Logarithm of the smallest share of a teacher's attention: below, numbers get so small that processors crawl."""
 
 
 def seed_cross_entropy(
@@ -16,7 +23,8 @@ def seed_cross_entropy(
 ) -> Tensor:
     """Cross-entropy of the student's similarities to the teacher's, over the queue and the image's own teacher row.
 
-    Every image is compared with K + 1 rows: its own teacher vector, then the queue. `log(K + 1)` when they all
+    Every image is compared with K + 1 rows: its own teacher vector, then the queue. Loss and gradient are made in one
+    pass over strips of images, and no strip is computed twice; first derivatives only. `log(K + 1)` when all rows
     coincide; InfoNCE with the teacher's vector as the key when `teacher_temperature` goes to 0. A student equal to its
     teacher leaves the teacher's entropy when the temperatures are equal, more when they differ.
 
@@ -32,12 +40,10 @@ def seed_cross_entropy(
 
     Source: Fang et al. 2021 (SEED), equations 3 and 4.
     """
-    student, teacher, queue = unit(student), unit(teacher.detach()), queue.detach()
-    with torch.autocast(student.device.type, enabled=False):
-        seen = torch.cat([(student * teacher).sum(1, keepdim=True), student @ queue.to(student.dtype).T], dim=1)
-        wanted = torch.cat([(teacher * teacher).sum(1, keepdim=True), teacher @ queue.to(teacher.dtype).T], dim=1)
-        target = (wanted / teacher_temperature).softmax(1)
-        return F.cross_entropy(seen / student_temperature, target)
+    student, teacher = unit(student), unit(teacher.detach())
+    return _StripedSoftCrossEntropy.apply(  # type: ignore[no-any-return]
+        student, teacher.to(student.dtype), queue.detach().to(student.dtype), student_temperature, teacher_temperature
+    )
 
 
 def similarity_divergence(
@@ -92,3 +98,55 @@ def cross_view_divergence(
         seen = (student @ others.T / temperature).log_softmax(1)
         wanted = (target @ references.T / temperature).log_softmax(1)
         return F.kl_div(seen, wanted, reduction="batchmean", log_target=True)
+
+
+class _StripedSoftCrossEntropy(torch.autograd.Function):
+    """Of unit rows; the gradient flows into the student alone."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        student: Tensor,
+        teacher: Tensor,
+        queue: Tensor,
+        student_temperature: float,
+        teacher_temperature: float,
+    ) -> Tensor:
+        gradient = torch.empty_like(student) if ctx.needs_input_grad[0] else None
+        total = student.new_zeros(())
+        with torch.autocast(student.device.type, enabled=False):
+            for strip in strips(student):
+                own, other = student[strip], teacher[strip]
+                # What the teacher wants, the image's own vector first: no cosine is larger than that one's.
+                largest = (other * other).sum(1, keepdim=True) / teacher_temperature
+                wanted = ((other / teacher_temperature) @ queue.T).sub_(largest).clamp_(min=FAINTEST).exp_()
+                normalizer = wanted.sum(1, keepdim=True) + 1.0
+                wanted_own, wanted = 1.0 / normalizer, wanted.div_(normalizer)
+
+                seen_own = (own * other).sum(1, keepdim=True) / student_temperature
+                seen = (own / student_temperature) @ queue.T
+                agreement = _row_products(wanted, seen) + wanted_own * seen_own
+                largest = torch.maximum(seen.amax(1, keepdim=True), seen_own)
+                seen = seen.sub_(largest).exp_()
+                seen_own = (seen_own - largest).exp_()
+                normalizer = seen.sum(1, keepdim=True) + seen_own
+                total += (normalizer.log() + largest - agreement).sum()
+                if gradient is not None:
+                    slope = seen.div_(normalizer).sub_(wanted)
+                    torch.mm(slope, queue, out=gradient[strip])
+                    gradient[strip] += (seen_own / normalizer - wanted_own) * other
+        if gradient is not None:
+            gradient.div_(student_temperature * len(student))
+        ctx.save_for_backward(gradient)
+        return total / len(student)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return None if gradient is None else gradient * upstream, None, None, None, None
+
+
+def _row_products(left: Tensor, right: Tensor) -> Tensor:
+    """Inner product of each row of one `[B, K]` with that of the other, `[B, 1]`."""
+    return torch.bmm(left.unsqueeze(1), right.unsqueeze(2)).squeeze(2)
