@@ -57,7 +57,7 @@ CASES = (
 SKIPPED, BOOKKEEPING = 2, Bar(1.03)
 QUEUE, QUEUE_BAR = 65_536, Bar(1.05)
 QUEUE_SIZES = ((32, 256), (224, 64))
-"""Image sizes, and batches that fit the memory of a small machine; the share of the queue hardly depends on the batch."""
+"""Image sizes, and batches that a small memory holds; the share of the queue hardly depends on the batch."""
 
 
 def compare(case: Case, data: str, rounds: int, device: torch.device) -> Row:
