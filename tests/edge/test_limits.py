@@ -45,7 +45,7 @@ def test_a_visit_ends_when_its_minutes_are_over_and_counts_those_before_it_was_k
     assert watch() == ""
     clock.now += 1
     assert watch() == "--max-minutes 2"
-    assert watch.is_over
+    assert watch.reason == "--max-minutes 2"
 
 
 def test_without_limits_a_visit_goes_on() -> None:
@@ -103,6 +103,7 @@ def test_a_process_does_not_grow_beyond_its_memory() -> None:
     program = """
 import torch
 from stillhouse.edge.limits import OutOfMemory, memory, memory_limit
+from stillhouse.errors import SettingsError
 limit = memory()[1] + 2**26
 with memory_limit(limit):
     torch.ones(2**22)
@@ -115,7 +116,7 @@ torch.ones(2**25)
 try:
     with memory_limit(2**20):
         raise AssertionError
-except OutOfMemory as error:
+except SettingsError as error:
     print("in use before" in str(error))
 """
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

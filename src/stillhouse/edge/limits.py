@@ -63,7 +63,8 @@ def memory_limit(max_bytes: int) -> Iterator[None]:
     for already. Memory of a GPU does not count.
 
     Raises:
-        OutOfMemory: the limit is below what is in use, or was reached inside.
+        OutOfMemory: the limit was reached inside.
+        SettingsError: it is below what is in use already.
     """
     if not max_bytes:
         yield
@@ -71,7 +72,7 @@ def memory_limit(max_bytes: int) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_DATA)
     asked, used = memory()
     if used >= max_bytes:
-        raise OutOfMemory(f"{used / 2**20:,.0f} MiB are in use before anything is learnt")
+        raise SettingsError(f"--max-memory: {used / 2**20:,.0f} MiB are in use before anything is learnt; give more")
     wanted = asked + max_bytes - used
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if before[1] < 0 else min(wanted, before[1]), before[1]))
     try:
@@ -145,8 +146,8 @@ class Watch:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     load: Callable[[], float] | None = None
-    is_over: bool = field(default=False, init=False)
-    """Whether its minutes are over."""
+    reason: str = field(default="", init=False)
+    """Why the visit ended early; empty if it did not."""
 
     def __post_init__(self) -> None:
         self._began = self.clock() - self.spent
@@ -157,10 +158,9 @@ class Watch:
     def __call__(self) -> str:
         """Why the visit ends here; empty to go on."""
         self._wait()
-        if reason := self.cancelled():
-            return reason
-        self.is_over = 0 < 60 * self.limits.max_minutes <= self.clock() - self._began
-        return f"--max-minutes {self.limits.max_minutes:g}" if self.is_over else ""
+        is_over = 0 < 60 * self.limits.max_minutes <= self.clock() - self._began
+        self.reason = self.cancelled() or (f"--max-minutes {self.limits.max_minutes:g}" if is_over else "")
+        return self.reason
 
     def _wait(self) -> None:
         """Return when the machine is idle, or the visit is not wanted any more; at most one look per poll."""
