@@ -27,7 +27,7 @@ RECIPE: dict[str, Any] = {
         "epochs": 4,
         "batch_size": 8,
         "warmup_epochs": 0,
-        "checkpoint_steps": 1,
+        "checkpoint_steps": 4,
         "log_steps": 1,
         "learning_rate": 1e-2,
     },
@@ -74,6 +74,8 @@ class Joined:
     core: Core
     said: list[str]
     slept: list[float]
+    kept: list[bytes]
+    """Returns as they lay on the disk of the device."""
 
 
 Join = Callable[..., AbstractContextManager[Joined]]
@@ -88,10 +90,16 @@ def joined(tmp_path: Path, images: Path, model: bytes) -> Join:
         core = Core(**({"model": model, "recipe": RECIPE} | faults))
         with serving(core, tmp_path) as invite:
             client = Client(invite)
-            said, slept = list[str](), list[float]()
-            device = Device(client, tmp_path / "state", str(images), tell=said.append, sleep=slept.append)
+            said, slept, kept = list[str](), list[float](), list[bytes]()
+
+            def tell(line: str) -> None:
+                said.append(line)
+                if line.startswith("trained"):
+                    kept.append(device.visit.returned.read_bytes())
+
+            device = Device(client, tmp_path / "state", str(images), tell=tell, sleep=slept.append)
             try:
-                yield Joined(device, core, said, slept)
+                yield Joined(device, core, said, slept, kept)
             finally:
                 client.close()
 

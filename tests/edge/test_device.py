@@ -1,6 +1,5 @@
 """A device on the wire, and everything that may go wrong there."""
 
-import hashlib
 import json
 import re
 import signal
@@ -77,21 +76,22 @@ def test_a_return_holds_the_tensors_and_nothing_else(joined: Join) -> None:
     assert all(set(entry) == {"dtype", "shape", "data_offsets"} for entry in header.values())
 
 
-def test_cut_lines_are_taken_up_where_they_broke(joined: Join, model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    with joined() as wire:
-        wire.device.join(visits=1)
-    whole = wire.core.returned[0]
-    monkeypatch.setattr(client_module, "PART", len(model) // 3)
+def test_cut_lines_are_taken_up_where_they_broke(joined: Join, model: bytes) -> None:
     with joined(cut_model=[0.1, 0.5, 0.9], cut_result=[0.1, 0.5, 0.9]) as wire:
         wire.device.join(visits=1)
-    assert wire.core.returned == [whole]
-    shares = [round(offset / len(model), 1) for offset in wire.core.ranges]
-    assert shares == [0, 0.1, 0.5, 0.9]
-    starts = [round(offset / len(model), 1) for offset in wire.core.offsets]
-    assert starts[:2] == [0, 0.1]
-    assert 0.5 in starts
-    assert 0.9 in starts
+    assert wire.core.returned == wire.kept
+    for begun in (wire.core.ranges, wire.core.offsets):
+        assert [round(offset / len(model), 1) for offset in begun] == [0, 0.1, 0.5, 0.9]
     assert sum("no link" in line for line in wire.said) == 2
+
+
+def test_a_large_return_goes_in_parts(joined: Join, model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = len(model) // 3 + 1
+    monkeypatch.setattr(client_module, "PART", part)
+    with joined() as wire:
+        wire.device.join(visits=1)
+    assert wire.core.offsets == [0, part, 2 * part]
+    assert load(wire.core.returned[0]).keys() == load(model).keys()
 
 
 def test_a_server_that_is_away_is_tried_again_with_longer_and_longer_waits(joined: Join) -> None:
@@ -354,17 +354,3 @@ def test_another_authority_another_key_and_plain_http_are_refused(tmp_path: Path
 
 def _other_key() -> str:
     return Core(b"", {}).key.private_bytes(*TEXT).decode()
-
-
-def test_the_digest_of_what_is_sent_is_that_of_what_is_on_the_disk(joined: Join) -> None:
-    """Nothing is changed between the disk and the wire."""
-    digests = list[str]()
-    with joined() as wire:
-
-        def tell(line: str) -> None:
-            if line.startswith("trained"):
-                digests.append(hashlib.sha256(wire.device.visit.returned.read_bytes()).hexdigest())
-
-        wire.device.tell = tell
-        wire.device.join(visits=1)
-    assert digests == [hashlib.sha256(wire.core.returned[0]).hexdigest()]

@@ -1,0 +1,103 @@
+"""`stillhouse edge join` as a process: light, killed, and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stillhouse.edge.limits import Limits, OutOfMemory
+from stillhouse.errors import SettingsError
+from tests.edge.conftest import RECIPE, Join
+from tests.edge.wire import Core, serving
+
+
+def test_a_device_needs_no_server() -> None:
+    """Neither what serves nor what keeps books is imported."""
+    heavy = {"starlette", "uvicorn", "sqlalchemy", "fastapi", "fsspec.implementations.http"}
+    program = f"import sys, stillhouse.cli.edge, stillhouse.edge.device; print(sorted(set(sys.modules) & {heavy}))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def command(path: Path, images: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "stillhouse", "edge", "join", str(path), "--data", str(images), *more]
+
+
+def test_half_of_privacy_and_no_size_are_refused(tmp_path: Path) -> None:
+    for more, told in ((["--clip", "1"], "give both"), (["--max-memory", "much"], "is not a size")):
+        result = subprocess.run(command(tmp_path / "x", tmp_path, *more), capture_output=True, text=True, check=False)
+        assert result.returncode == 2
+        assert told in result.stderr
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_goes_on_to_the_same_return(images: Path, model: bytes, tmp_path: Path) -> None:
+    longer: dict[str, Any] = {**RECIPE, "training": {**RECIPE["training"], "epochs": 60}}
+    core = Core(model, longer, beat=0.2)
+    with serving(core, tmp_path) as invite:
+        path = tmp_path / "camera.invite"
+        path.write_text(json.dumps(vars(invite)))
+        subprocess.run(command(path, images, "--visits", "1"), check=True, capture_output=True)
+        for _ in range(2):
+            process = subprocess.Popen(command(path, images, "--visits", "1"), stdout=subprocess.DEVNULL)
+            checkpoint = tmp_path / "camera-state/visit/run/checkpoints/last.pt"
+            begun = checkpoint.stat().st_mtime if checkpoint.exists() else 0.0
+            while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime > begun):
+                time.sleep(0.01)
+            os.kill(process.pid, signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+        subprocess.run(command(path, images, "--visits", "1"), check=True, capture_output=True)
+    assert list(core.leases) == ["lease-0", "lease-1"]
+    assert core.returned[0] == core.returned[1]
+
+
+def test_too_little_memory_makes_batches_smaller_where_the_loss_allows(
+    joined: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_memory(monkeypatch, times=1)
+    training = {**RECIPE["training"], "batch_size": 16}
+    with joined(recipe={**RECIPE, "training": training}) as wire:
+        wire.device.limits = Limits(max_bytes=2**20)
+        wire.device.join(visits=1)
+    assert len(wire.core.returned) == 1
+    assert "memory: 1 MiB do not do; begins anew with batches of 8, 2 for a step" in wire.said
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"method": {"name": "simclr"}}, "images of a batch of simclr learn from each other"),
+        ({"training": {**RECIPE["training"], "batch_size": 8}}, "1 MiB do not do for batches of 8"),
+    ],
+)
+def test_too_little_memory_is_an_error_where_batches_must_not_shrink(
+    change: dict[str, Any], match: str, joined: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_memory(monkeypatch, times=10)
+    with joined(recipe=RECIPE | change) as wire:
+        wire.device.limits = Limits(max_bytes=2**20)
+        with pytest.raises(SettingsError, match=match):
+            wire.device.join(visits=1)
+    assert not wire.core.returned
+
+
+def refuse_memory(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """The system gives too little, so many times."""
+    from contextlib import contextmanager
+
+    left = iter(range(times))
+
+    @contextmanager
+    def limit(max_bytes: int) -> Any:
+        assert max_bytes == 2**20
+        if next(left, None) is not None:
+            raise OutOfMemory("12 bytes")
+        yield
+
+    monkeypatch.setattr("stillhouse.edge.visit.memory_limit", limit)
