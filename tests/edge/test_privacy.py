@@ -67,6 +67,15 @@ def test_epsilon_is_the_root_of_its_equation(mu: float, delta: float) -> None:
     assert found == 0 or excess(0.999 * found, mu) > delta
 
 
+@pytest.mark.parametrize(
+    ("noise", "visits", "told"), [(1, 1, 9.997256), (2, 1, 4.377178), (4, 1, 1.993091), (4, 10, 7.511276)]
+)
+def test_epsilon_is_that_of_another_accountant(noise: float, visits: int, told: float) -> None:
+    """Numbers of dp-accounting 0.6, whose accountant composes privacy loss distributions, at noise / sensitivity."""
+    mu = math.sqrt(visits) * loudness(PrivacyConfig(clip=1.0, noise=noise))
+    assert epsilon(mu, 1e-5) == pytest.approx(told, rel=1e-6)
+
+
 def test_excess_is_the_integral_of_the_densities() -> None:
     """delta(e) = integral of max(0, p - exp(e) q) for N(mu, 1) and N(0, 1)."""
     mu, e = 1.5, 2.0

@@ -20,8 +20,8 @@ from stillhouse.edge.device import Device
 from stillhouse.edge.limits import Limits
 from stillhouse.edge.privacy import PrivacyConfig
 from stillhouse.errors import DataError, Interrupted, RunError, SettingsError
-from tests.edge.conftest import RECIPE, Join, save_images
-from tests.edge.wire import TEXT, Core, make_certificates, serving
+from tests.edge.device.conftest import RECIPE, Join, save_images
+from tests.edge.device.wire import TEXT, Core, make_certificates, serving
 
 
 class Dies(Exception):  # noqa: N818
@@ -60,20 +60,15 @@ def test_a_visit_from_lease_to_lesson(joined: Join, model: bytes) -> None:
     }
     assert wire.core.returned[0] == wire.core.returned[1]  # the same clone, images and recipe
     assert not torch.equal(learnt["student.output.weight"], clone["student.output.weight"])
+    body = wire.core.returned[0]
+    header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
+    assert all(set(entry) == {"dtype", "shape", "data_offsets"} for entry in header.values())  # tensors, nothing else
+    assert header.keys() == clone.keys()
     assert not wire.device.visit.folder.exists()
     assert [line.split(":")[0] for line in wire.said[:5]] == [
         "lease lease-0", "clone of version 3", "trained", "sent", "clone of version 3"
     ]  # fmt: skip
     assert wire.said[4] == "clone of version 3: taught the core"
-
-
-def test_a_return_holds_the_tensors_and_nothing_else(joined: Join) -> None:
-    with joined() as wire:
-        wire.device.join(visits=1)
-    (body,) = wire.core.returned
-    header = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
-    assert set(header) == set(load(body))
-    assert all(set(entry) == {"dtype", "shape", "data_offsets"} for entry in header.values())
 
 
 def test_cut_lines_are_taken_up_where_they_broke(joined: Join, model: bytes) -> None:
@@ -121,7 +116,7 @@ def waits_for_the_end(wire: Any) -> None:
 def test_a_lease_that_ends_cancels_training(late: bool, joined: Join) -> None:
     """What was learnt is sent only if the lease takes late returns; else the device asks for another clone."""
     with joined(last_beat=1, late=late) as wire:
-        wire.device.show = At(3, lambda: waits_for_the_end(wire))  # type: ignore[assignment]
+        wire.device.show = At(3, lambda: waits_for_the_end(wire))
         if late:
             wire.device.join(visits=1)
             assert len(wire.core.leases) == 1
@@ -145,11 +140,11 @@ def test_a_process_that_died_while_training_goes_on_to_the_same_bits(joined: Joi
     with joined() as wire:
         wire.device.join(visits=1)
         whole = wire.core.returned.pop()
-        wire.device.show = At(5, dies)  # type: ignore[assignment]
+        wire.device.show = At(5, dies)
         with pytest.raises(Dies):
             wire.device.join(visits=1)
         heard = At(1, dies)
-        wire.device.show = heard  # type: ignore[assignment]
+        wire.device.show = heard
         wire.device.join(visits=1)
     assert wire.core.returned == [whole]
     assert list(wire.core.leases) == ["lease-0", "lease-1"]
@@ -158,22 +153,22 @@ def test_a_process_that_died_while_training_goes_on_to_the_same_bits(joined: Joi
 
 def test_a_signal_ends_the_process_and_not_the_visit(joined: Join) -> None:
     with joined() as wire:
-        wire.device.show = At(2, lambda: signal.raise_signal(signal.SIGTERM))  # type: ignore[assignment]
+        wire.device.show = At(2, lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(Interrupted):
             wire.device.join(visits=1)
-        wire.device.show = At(-1, dies)  # type: ignore[assignment]
+        wire.device.show = At(-1, dies)
         wire.device.join(visits=1)
     assert len(wire.core.returned) == len(wire.core.leases) == 1
 
 
 def test_a_lease_that_was_lost_meanwhile_is_given_up(joined: Join) -> None:
     with joined() as wire:
-        wire.device.show = At(5, dies)  # type: ignore[assignment]
+        wire.device.show = At(5, dies)
         with pytest.raises(Dies):
             wire.device.join(visits=1)
         wire.core.leases["lease-0"].state = "lost"
         wire.core.leases["lease-0"].reason = "silent"
-        wire.device.show = At(-1, dies)  # type: ignore[assignment]
+        wire.device.show = At(-1, dies)
         wire.device.join(visits=1)
     assert "clone of version 3: lost because silent" in wire.said
     assert list(wire.core.leases) == ["lease-0", "lease-1"]
@@ -186,7 +181,7 @@ def test_a_finished_return_waits_on_the_disk_and_is_sent_late(joined: Join) -> N
         def no_link() -> None:
             wire.core.drop = 10**6
 
-        wire.device.show = At(8, no_link)  # type: ignore[assignment]
+        wire.device.show = At(8, no_link)
         wire.device.sleep = lambda _: dies()
         with pytest.raises(Dies):
             wire.device.join(visits=1)
@@ -201,7 +196,7 @@ def test_a_finished_return_waits_on_the_disk_and_is_sent_late(joined: Join) -> N
 
 def test_a_return_whose_answer_was_lost_is_not_sent_twice(joined: Join) -> None:
     with joined() as wire:
-        wire.device.tell = lambda line: dies() if line.startswith("sent") else None  # type: ignore[func-returns-value]
+        wire.device.tell = lambda line: dies() if line.startswith("sent") else None
         with pytest.raises(Dies):
             wire.device.join(visits=1)
         wire.device.tell = wire.said.append
@@ -317,7 +312,7 @@ def test_paths_in_a_recipe_are_not_followed(joined: Join, tmp_path: Path) -> Non
         "about": {"summary": "x"},
     }
     with joined(recipe={**RECIPE, **wrong}) as wire:
-        wire.device.show = At(8, dies)  # type: ignore[assignment]
+        wire.device.show = At(8, dies)
         with pytest.raises(Dies):
             wire.device.join(visits=1)
         recipe = wire.device.visit.run.read_recipe()

@@ -1,20 +1,22 @@
 """`stillhouse edge join` as a process: light, killed, and started again."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stillhouse.cli.join import join
 from stillhouse.edge.limits import Limits, OutOfMemory
 from stillhouse.errors import SettingsError
-from tests.edge.conftest import RECIPE, Join
-from tests.edge.wire import Core, serving
+from tests.edge.device.conftest import RECIPE, Join
+from tests.edge.device.wire import Core, serving
 
 
 def test_a_device_needs_no_server() -> None:
@@ -29,16 +31,18 @@ def command(path: Path, images: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "stillhouse", "edge", "join", str(path), "--data", str(images), *more]
 
 
-def test_half_of_privacy_and_no_size_are_refused(tmp_path: Path) -> None:
-    for more, told in ((["--clip", "1"], "give both"), (["--max-memory", "much"], "is not a size")):
-        result = subprocess.run(command(tmp_path / "x", tmp_path, *more), capture_output=True, text=True, check=False)
-        assert result.returncode == 2
-        assert told in result.stderr
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [({"clip": 1.0}, "give both"), ({"max_memory": "much"}, "is not a size"), ({}, "not an invite")],
+)
+def test_wrong_arguments_are_told(wrong: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=told):
+        join(tmp_path / "x.invite", "digits", **wrong)
 
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_goes_on_to_the_same_return(images: Path, model: bytes, tmp_path: Path) -> None:
-    longer: dict[str, Any] = {**RECIPE, "training": {**RECIPE["training"], "epochs": 60}}
+    longer: dict[str, Any] = {**RECIPE, "training": {**RECIPE["training"], "epochs": 30}}
     core = Core(model, longer, beat=0.2)
     with serving(core, tmp_path) as invite:
         path = tmp_path / "camera.invite"
@@ -50,7 +54,7 @@ def test_a_process_that_is_killed_goes_on_to_the_same_return(images: Path, model
             begun = checkpoint.stat().st_mtime if checkpoint.exists() else 0.0
             while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime > begun):
                 time.sleep(0.01)
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
             assert process.wait() == -signal.SIGKILL
         subprocess.run(command(path, images, "--visits", "1"), check=True, capture_output=True)
     assert list(core.leases) == ["lease-0", "lease-1"]
@@ -89,12 +93,10 @@ def test_too_little_memory_is_an_error_where_batches_must_not_shrink(
 
 def refuse_memory(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """The system gives too little, so many times."""
-    from contextlib import contextmanager
-
     left = iter(range(times))
 
     @contextmanager
-    def limit(max_bytes: int) -> Any:
+    def limit(max_bytes: int) -> Iterator[None]:
         assert max_bytes == 2**20
         if next(left, None) is not None:
             raise OutOfMemory("12 bytes")

@@ -17,7 +17,7 @@ from stillhouse.edge.device import Device
 from stillhouse.methods.travel import pack
 from stillhouse.recipes.preparing import prepare
 from stillhouse.recipes.run import alongside, as_wanted
-from tests.edge.wire import Core, serving
+from tests.edge.device.wire import Core, serving
 
 RECIPE: dict[str, Any] = {
     "encoder": {"name": "vit_nano", "image_size": 16},
