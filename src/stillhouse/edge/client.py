@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import httpx
-from annotated_types import Ge, Gt, Interval, Len
+from annotated_types import Ge, Interval, Len
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -31,6 +31,8 @@ MAX_ANSWER = 4 * 2**20
 PART = 4 * 2**20
 """Bytes that are sent in one request."""
 BLOCK = 2**16
+MAX_SECONDS = 1e8
+"""Three years; no deadline is later."""
 TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 DIGEST = r"[0-9a-f]{64}"
 
@@ -86,7 +88,7 @@ class Lease:
     """SHA-256 of the clone."""
     size: Annotated[int, Interval(gt=0, le=MAX_MODEL)]
     """Its bytes."""
-    deadline: Annotated[float, Gt(0)]
+    deadline: Annotated[float, Interval(gt=0, le=MAX_SECONDS)]
     """Seconds that were left when it was lent."""
     beat: Annotated[float, Interval(gt=0, le=3600)]
     """Seconds between two signs of life."""
@@ -124,7 +126,10 @@ def read_lease(table: Any) -> Lease:
         RunError: it is not one.
     """
     known = {key: table[key] for key in Lease.__dataclass_fields__ if key in table} if isinstance(table, dict) else {}
-    lease, problems = check(Lease, known, "lease.")
+    try:
+        lease, problems = check(Lease, known, "lease.")
+    except RecursionError:
+        lease, problems = None, ["lease.recipe: nested without end"]
     if lease is None or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", lease.lease) or not re.fullmatch(DIGEST, lease.digest):
         told = "; ".join(problems) or "lease.lease or lease.digest is malformed"
         raise RunError(f"the server lends something odd ({printable(told)}); both sides may be of different versions")
@@ -182,7 +187,8 @@ class Client:
 
     def beat(self, lease: Lease) -> float:
         """Say that work goes on; gives the seconds that are left. Raises Ended when nobody wants it any more."""
-        return float(self._answer("POST", f"{lease.path}/beat").get("deadline", lease.deadline))
+        left = self._answer("POST", f"{lease.path}/beat").get("deadline")
+        return float(left) if isinstance(left, (int, float)) and 0 <= left <= MAX_SECONDS else lease.deadline
 
     def fetch(self, lease: Lease, path: Path) -> None:
         """Download the clone to `path`, going on where an earlier attempt broke off.

@@ -14,6 +14,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import load_file, save
@@ -127,7 +128,6 @@ def learn(
     cancelled: Callable[[], str] = str,
     listeners: Sequence[Listener] = (),
     tell: Tell = print,
-    halt: Callable[[float], Watch] | None = None,
 ) -> tuple[State, set[str]]:
     """Train the clone, from where an earlier call was killed if one was.
 
@@ -139,7 +139,6 @@ def learn(
         cancelled: why nobody wants the visit any more; empty while somebody does. What was learnt is given anyway.
         listeners: hear every record.
         tell: told in a sentence what goes on beside.
-        halt: makes the watch over a visit that trained so many seconds before; the usual one if left out.
 
     Returns:
         All that travels, and the names in it that follow from the images.
@@ -149,11 +148,10 @@ def learn(
         SettingsError, DataError, RunError, TrainingError: as of any run.
     """
     table = device_table(lease.recipe, visit.clone, lease.digest)
-    halt = halt or (lambda spent: Watch(limits, spent, cancelled, tell))
     while True:
         try:
             with memory_limit(limits.max_bytes):
-                return _learn(visit.run, table, data, listeners, tell, halt)
+                return _learn(visit.run, table, data, listeners, tell, partial(Watch, limits, cancelled=cancelled))
         except OutOfMemory as error:
             table = _smaller(table, limits, str(error))
         gc.collect()
@@ -166,14 +164,14 @@ def learn(
 
 
 def _learn(
-    run: Run, table: Table, data: str, listeners: Sequence[Listener], tell: Tell, halt: Callable[[float], Watch]
+    run: Run, table: Table, data: str, listeners: Sequence[Listener], tell: Tell, watch_over: Callable[..., Watch]
 ) -> tuple[State, set[str]]:
     wanted = as_wanted(table, data)
     with alongside(wanted):
         resumed = _resumable(run, wanted.data.uri, tell)
         prepared = resumed or prepare(wanted)
         spent = float(read_checkpoint(run.checkpoints.last)["progress"]["seconds"]) if resumed else 0.0
-        watch = halt(spent)
+        watch = watch_over(spent=spent, tell=tell)
         try:
             (go_on if resumed else begin)(run, prepared, listeners, watch)
         except Interrupted:

@@ -274,6 +274,7 @@ def test_a_class_that_the_core_does_not_tell_is_an_error_and_the_visit_stays(joi
         ({"surplus": b"more"}, "sends more than"),
         ({"lent": {"lease": "../../x"}}, "lends something odd"),
         ({"lent": {"beat": 0.0}}, "lends something odd"),
+        ({"lent": {"deadline": 1e300}}, "lends something odd"),
         ({"lent": {"late": "maybe"}}, "lends something odd"),
         ({"lent": {"recipe": {}}}, "lends something odd"),
         ({"model": b"\x80\x04cposix\nsystem\n."}, "cannot be read"),
