@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 import stillhouse.methods
+from stillhouse.data.stream import Batch
 from stillhouse.data.views import View, ViewPlan
 from stillhouse.errors import SettingsError
 from stillhouse.methods.method import Method
 from stillhouse.methods.table import METHODS, find_method
 from stillhouse.networks.teacher import FrozenTeacher
 from stillhouse.training.optimizers import decay_groups
-from tests.methods.conftest import MakeMethod, random_batch
+from tests.methods.conftest import MakeMethod, build_method, random_batch
 
 SUMS = ("simclr + seed", "sdssl-byol + simreg")
 CASES = [*itertools.product([*METHODS, *SUMS], ["vit_nano", "resnet10"])]
@@ -172,3 +173,17 @@ def test_a_number_of_views_that_a_method_cannot_use_is_told(name: str, make_meth
             continue
         terms = method(random_batch(views=count), 0.5)
         assert all(term.isfinite() for term in terms.values())
+
+
+@pytest.mark.parametrize("name", [*(name for name, entry in METHODS.items() if entry.separable), "simclr"])
+def test_a_separable_loss_of_a_batch_is_the_mean_over_its_halves(name: str) -> None:
+    method = build_method(name).double().eval()
+    views = random_batch(views=method.views.num_views, like=method).views
+    rows = torch.tensor([0, 1, 2, 4, 5, 6, 8, 9])  # with labels
+    halves = [slice(0, 4), slice(4, 8)]
+    with torch.no_grad():
+        whole, *parts = (
+            float(torch.stack(list(method(Batch(tuple(v[at] for v in views), rows[at]), 0.5).values())).sum())
+            for at in (slice(0, 8), *halves)
+        )
+    assert (whole == pytest.approx(sum(parts) / 2, rel=1e-12)) == METHODS[name].separable

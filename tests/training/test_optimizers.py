@@ -11,6 +11,7 @@ from stillhouse.training.optimizers import (
     clip_each,
     decay_groups,
     make_optimizer,
+    pull,
     set_learning_rate,
     set_weight_decay,
 )
@@ -120,3 +121,17 @@ def test_every_tensors_gradient_is_shortened_by_itself() -> None:
         assert parameter.grad is not None
         expected = old * min(1.0, limit / (old.norm().item() + 1e-6))
         torch.testing.assert_close(parameter.grad, expected)
+
+
+def test_a_pull_is_the_gradient_of_half_the_squared_distance() -> None:
+    torch.manual_seed(0)
+    anchors = [torch.randn(3, 4, dtype=torch.float64), torch.randn(5, dtype=torch.float64)]
+    weights = [torch.randn_like(anchor).requires_grad_() for anchor in anchors]
+    unused = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    loss = sum(weight.pow(3).sum() for weight in weights)
+    penalty = sum((weight - anchor).square().sum() for weight, anchor in zip(weights, anchors, strict=True))
+    wanted = torch.autograd.grad(loss + 0.7 / 2 * penalty, weights)  # type: ignore[arg-type]
+    sum(weight.pow(3).sum() for weight in weights).backward()  # type: ignore[union-attr]
+    pull([*weights, unused], [*anchors, torch.zeros(2, dtype=torch.float64)], 0.7)
+    assert all(torch.allclose(w.grad, g) for w, g in zip(weights, wanted, strict=True) if w.grad is not None)
+    assert unused.grad is None

@@ -10,7 +10,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from stillhouse.data.store import DataConfig, ImageStore
+from stillhouse.data.store import DataConfig, ImageStore, align_labels
 from stillhouse.errors import SettingsError
 
 
@@ -121,10 +121,26 @@ def hide_labels(store: ImageStore, data: DataConfig) -> ImageStore:
         raise SettingsError(f"data.labelled: {error}") from error
 
 
-def find_labels(store: ImageStore) -> Labels:
-    """The images' labels, their classes numbered without gaps; no class where nothing is known."""
+def find_labels(store: ImageStore, classes: tuple[str, ...] = ()) -> Labels:
+    """The images' labels, their classes numbered without gaps; no class where nothing is known.
+
+    Args:
+        store: the images.
+        classes: names to number them by, where there are others than the images show.
+
+    Raises:
+        SettingsError: an image is of a class that is none of `classes`.
+    """
     known = store.labels.cpu()
     present = torch.unique(known[known >= 0])
     numbered = torch.where(known >= 0, torch.searchsorted(present, known), -1)
     names = tuple(store.classes[label] if store.classes else str(label) for label in present.tolist())
-    return Labels(numbered, names)
+    if not classes:
+        return Labels(numbered, names)
+    if strange := [name for name in names if name not in classes]:
+        raise SettingsError(
+            f"data.classes: there are images of {', '.join(map(repr, strange[:5]))}, and the classes told apart are "
+            f"{', '.join(map(repr, classes))}; take these images out, name their class as it is named there, or set "
+            "data.labels=false where labels are not needed"
+        )
+    return Labels(align_labels(numbered, names, classes), classes)

@@ -49,6 +49,8 @@ class DataConfig:
         labels: whether labels are shown to evaluations, and to the few methods that learn from them.
         labelled: how many labels training knows, a share (`1%`) or a number (`250`), drawn alike from every class;
             empty is all. `evaluate` knows every label regardless.
+        classes: names of the classes that are told apart, in the order of their scores; empty takes those that the
+            images show, and they are written out. Images may lack some of them.
         seed: of the shuffles behind `limit` and `labelled`.
         store_size: side in pixels that images are kept at; 0 follows the images.
         cache: `disk` decodes once into a file of the cache folder, `memory` once per run, `none` anew for each batch;
@@ -61,6 +63,7 @@ class DataConfig:
     limit: Annotated[int, Ge(0)] = 0
     labels: bool = True
     labelled: Annotated[str, BeforeValidator(str)] = ""
+    classes: tuple[str, ...] = ()
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     store_size: Annotated[int, Interval(ge=0, le=8192)] = 0
     cache: Literal["auto", "memory", "disk", "none"] = "auto"

@@ -46,11 +46,20 @@ class Entry:
     source: str
     companions: tuple[CompanionKind, ...] = ()
     """What it needs beside the encoder, in the order in which it takes them."""
+    separable: bool = False
+    """Whether an image's loss does not depend on the other images of its batch (but for batch normalization), so that
+    a step may be made of smaller batches."""
 
 
 METHODS = {
     "simclr": Entry(SimCLR, SimCLRConfig, "contrast inside the batch", "Chen et al. 2020, arXiv:2002.05709"),
-    "byol": Entry(BYOL, BYOLConfig, "predict a moving average, no negatives", "Grill et al. 2020, arXiv:2006.07733"),
+    "byol": Entry(
+        BYOL,
+        BYOLConfig,
+        "predict a moving average, no negatives",
+        "Grill et al. 2020, arXiv:2006.07733",
+        separable=True,
+    ),
     "mocov3": Entry(MoCoV3, MoCoV3Config, "contrast with momentum keys", "Chen, Xie, He 2021, arXiv:2104.02057"),
     "dino": Entry(
         DINO, DINOConfig, "agree with a moving average on large views", "Caron et al. 2021, arXiv:2104.14294"
@@ -61,7 +70,13 @@ METHODS = {
     "sdssl-simclr": Entry(
         SDSSLSimCLR, SDSSLSimCLRConfig, "SimCLR, every depth learns", "Jang et al. 2023, arXiv:2111.12958"
     ),
-    "sdssl-byol": Entry(SDSSLBYOL, SDSSLBYOLConfig, "BYOL, every depth learns", "Jang et al. 2023, arXiv:2111.12958"),
+    "sdssl-byol": Entry(
+        SDSSLBYOL,
+        SDSSLBYOLConfig,
+        "BYOL, every depth learns",
+        "Jang et al. 2023, arXiv:2111.12958",
+        separable=True,
+    ),
     "sdssl-mocov3": Entry(
         SDSSLMoCoV3, SDSSLMoCoV3Config, "MoCo v3, every depth learns", "Jang et al. 2023, arXiv:2111.12958"
     ),
@@ -71,6 +86,7 @@ METHODS = {
         "regress a frozen teacher",
         "Navaneet et al. 2021, arXiv:2201.05131",
         ("teacher",),
+        separable=True,
     ),
     "seed": Entry(
         SEED,
@@ -110,6 +126,7 @@ METHODS = {
         "classes from few labels, through the head",
         "Chen et al. 2020, arXiv:2006.10029",
         ("head", "labels"),
+        separable=True,
     ),
     "simclrv2-distill": Entry(
         Distill,

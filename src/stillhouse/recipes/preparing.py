@@ -79,8 +79,10 @@ def prepare(recipe: Recipe) -> Prepared:
     torch.manual_seed(seed)
     companions["head"] = start.head
     if "labels" in choice.companions:
-        companions["labels"] = find_labels(store)
+        companions["labels"] = labels = find_labels(store, data.classes)
+        data = replace(data, classes=labels.classes)
     method = choice.build(encoder, companions)
+    start.give(method)
     images = _describe(store, method)
     device = choose_device(recipe.training.device)
     num_rows = _num_rows(method, store)

@@ -30,10 +30,11 @@ class About:
 
 @dataclass(frozen=True, kw_only=True)
 class StartConfig:
-    """Which run's networks a run begins from; nothing of it is needed once the run is over."""
+    """Which networks a run begins from; nothing of it is needed once the run is over."""
 
     source: str = ""
-    """A run directory; its encoder's settings are taken over. Empty begins from random weights."""
+    """A run directory, whose encoder's settings are taken over, or a clone (`.safetensors`) of this very method. Empty
+    begins from random weights."""
     digest: str = ""
     """Hash of the weights; filled in when training starts, and compared when it goes on."""
 

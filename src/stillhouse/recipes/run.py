@@ -1,6 +1,6 @@
 """From a recipe and images to a trained encoder in a run directory; and on from where it stopped."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -67,15 +67,35 @@ def train(
         raise SettingsError("out: no run directory named; choose one, for instance runs/first")
     run = Run(Path(out))
     with alongside(wanted):
-        prepared = prepare(wanted)
-        with run.alone() if is_main() else nullcontext():
-            if is_main():
-                run.claim(prepared.recipe)
-                write_quarantine(run.quarantine_file, prepared.store.rejected)
-                _write_samples(run, prepared)
-            barrier()
-            _run(run, prepared, TrainingState(), listeners)
+        begin(run, prepare(wanted), listeners)
     return run
+
+
+def begin(run: Run, prepared: Prepared, listeners: Sequence[Listener] = (), halt: Callable[[], str] = str) -> None:
+    """Train what was prepared, in a new run directory; called `alongside` its recipe.
+
+    Args:
+        run: directory to make.
+        prepared: its `method` is trained in place.
+        listeners: as in `train`.
+        halt: asked after every step; anything but an empty answer says why the run is to be saved and stopped.
+
+    Raises:
+        as `train`; Interrupted also when `halt` had a reason.
+    """
+    with run.alone() if is_main() else nullcontext():
+        if is_main():
+            run.claim(prepared.recipe)
+            write_quarantine(run.quarantine_file, prepared.store.rejected)
+            _write_samples(run, prepared)
+        barrier()
+        _run(run, prepared, TrainingState(), listeners, halt)
+
+
+def go_on(run: Run, prepared: Prepared, listeners: Sequence[Listener] = (), halt: Callable[[], str] = str) -> None:
+    """Train what was prepared on from the last checkpoint; arguments and errors as in `begin`."""
+    with run.alone() if is_main() else nullcontext():
+        _run(run, prepared, None, listeners, halt)
 
 
 def as_wanted(recipe: str | Path | Table, data: str = "", settings: Mapping[str, Any] | None = None) -> Recipe:
@@ -122,13 +142,17 @@ def resume(folder: str | Path, listeners: Sequence[Listener] = ()) -> Run:
     run.check_unchanged()
     recipe = run.read_recipe()
     with alongside(recipe):
-        prepared = prepare(recipe)
-        with run.alone() if is_main() else nullcontext():
-            _run(run, prepared, None, listeners)
+        go_on(run, prepare(recipe), listeners)
     return run
 
 
-def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: Sequence[Listener]) -> None:
+def _run(
+    run: Run,
+    prepared: Prepared,
+    state: TrainingState | None,
+    listeners: Sequence[Listener],
+    halt: Callable[[], str],
+) -> None:
     recipe, method, device = prepared.recipe, prepared.method, prepared.device
     training = recipe.training
     if world_size() > 1:
@@ -142,6 +166,7 @@ def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: S
         momentum=training.momentum,
         decay_all=training.decay_all,
     )
+    began = [p.detach().clone() for group in optimizer.param_groups for p in group["params"] if training.proximal]
     checkpoints = Checkpoints(run.checkpoints_folder, recipe.to_table(), prepared.images)
     if state is None:
         state = checkpoints.restore(method, optimizer)
@@ -151,7 +176,7 @@ def _run(run: Run, prepared: Prepared, state: TrainingState | None, listeners: S
     stream = _stream(recipe, store, method, device)
     loop = Loop(
         method, stream, optimizer, training, checkpoints, device, heard,
-        _observers(recipe, store, stream.steps_per_epoch),
+        _observers(recipe, store, stream.steps_per_epoch), halt, began,
     )  # fmt: skip
     if world_size() > 1:
         loop.model = DistributedDataParallel(method)

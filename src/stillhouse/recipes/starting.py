@@ -1,21 +1,36 @@
-"""Beginning from the networks of another run: its encoder and, if asked, the first layers of its projection head."""
+"""Beginning from other weights than random ones.
+
+From another run: its encoder and, if asked, the first layers of its projection head. From a clone, a file of all that
+learns in a method (`methods.travel.pack`): the whole method.
+"""
 
 import dataclasses
+import hashlib
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import nn
 
 from stillhouse.errors import RunError, SettingsError
+from stillhouse.methods.method import Method
 from stillhouse.methods.table import METHODS
+from stillhouse.methods.travel import Weights, unpack
 from stillhouse.networks.build import EncoderConfig, build_encoder
 from stillhouse.networks.encoder import Encoder
 from stillhouse.networks.foreign import digest_of
-from stillhouse.networks.heads import first_layers, layer_widths
+from stillhouse.networks.heads import first_layers, layer_widths, mlp
 from stillhouse.networks.saved import load_encoder
 from stillhouse.recipes.directory import Run
 from stillhouse.recipes.recipe import Recipe, StartConfig, read_recipe
 from stillhouse.training.checkpoint import read_checkpoint
+
+CLONE = ".safetensors"
+"""What the name of a clone ends in."""
+HEAD = re.compile(r"(?:^|\.)student\.head\.\d+\.weight")
+"""Layers of a head that was kept, by their names in a clone."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +40,20 @@ class Start:
     encoder: Encoder | None = None
     head: nn.Sequential = field(default_factory=nn.Sequential)
     """The kept layers of the projection head."""
+    clone: Weights = field(default_factory=dict)
+    """All that learns in the method."""
+
+    def give(self, method: Method) -> None:
+        """Let a method that was made with encoder and head go on where the clone stands, if there is one.
+
+        Raises:
+            SettingsError: the clone is of another method.
+        """
+        if self.clone:
+            try:
+                unpack(method, self.clone)
+            except RunError as error:
+                raise SettingsError(f"start.source: not a clone of this recipe's method ({error})") from error
 
 
 def begin(recipe: Recipe) -> tuple[Recipe, Start]:
@@ -44,15 +73,13 @@ def begin(recipe: Recipe) -> tuple[Recipe, Start]:
                 "--start RUN_DIRECTORY, or set method.head_layer=0 to learn from labels alone"
             )
         return recipe, Start()
+    if wanted.source.endswith(CLONE):
+        return _from_clone(recipe, count)
     try:
         config, encoder, head = _with_head(wanted, count) if count else _alone(wanted)
     except RunError as error:
         raise SettingsError(f"start.source: {error}") from error
-    digest = digest_of(nn.ModuleList([encoder, head]))
-    if wanted.digest not in ("", digest):
-        raise SettingsError(
-            f"start.source: the weights of {wanted.source} changed since this run began; put them back to go on"
-        )
+    digest = _checked(wanted, digest_of(nn.ModuleList([encoder, head])))
     followed = replace(recipe, encoder=_follow(recipe.encoder, config), start=replace(wanted, digest=digest))
     return followed, Start(encoder.train(), head)
 
@@ -60,6 +87,36 @@ def begin(recipe: Recipe) -> tuple[Recipe, Start]:
 def absolute_start(config: StartConfig) -> StartConfig:
     """The same run, named so that it is found from any working directory."""
     return replace(config, source=str(Path(config.source).resolve())) if config.source else config
+
+
+def _checked(start: StartConfig, digest: str) -> str:
+    """The digest, unless another one is written down."""
+    if start.digest not in ("", digest):
+        raise SettingsError(
+            f"start.source: the weights of {start.source} changed since this run began; put them back to go on"
+        )
+    return digest
+
+
+def _from_clone(recipe: Recipe, count: int) -> tuple[Recipe, Start]:
+    """All weights of the method; its encoder is the one that the recipe names, its head has the clone's widths."""
+    wanted = recipe.start
+    try:
+        packed = Path(wanted.source).read_bytes()
+        digest = _checked(wanted, hashlib.sha256(packed).hexdigest())
+        clone = load(packed)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise SettingsError(f"start.source: {wanted.source} cannot be read ({error}); fetch it again") from error
+    kept = [value for name, value in clone.items() if HEAD.search(name) and value.ndim == 2]
+    if len(kept) != count:
+        raise SettingsError(
+            f"method.head_layer: {count}, but {wanted.source} has {len(kept)} layers of a head; set {len(kept)}"
+        )
+    if not kept:
+        return replace(recipe, start=replace(wanted, digest=digest)), Start(clone=clone)
+    widths = [kept[0].shape[1], *(weight.shape[0] for weight in kept), 1]
+    head = first_layers(mlp(widths, output_norm=False), count)
+    return replace(recipe, start=replace(wanted, digest=digest)), Start(head=head, clone=clone)
 
 
 def _alone(start: StartConfig) -> tuple[EncoderConfig, Encoder, nn.Sequential]:

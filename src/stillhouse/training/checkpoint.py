@@ -66,6 +66,17 @@ class Checkpoints:
         }
         write_atomically(self.last, lambda file: torch.save(content, file))
 
+    def check_images(self) -> dict[str, Any]:
+        """The content of `last.pt`; `RunError` as from `read_checkpoint`, and when the images are other ones now."""
+        content = read_checkpoint(self.last)
+        if content.get("data") != self.data:
+            then, now = (data.get("images", "unknown") for data in (content.get("data", {}), self.data))
+            raise RunError(
+                f"{self.last}: the images changed since the run began ({then} images then, {now} now); "
+                "put them back as they were to resume, or train anew with another --out"
+            )
+        return content
+
     def read_step(self) -> int:
         """Optimizer steps done when `last.pt` was written; `RunError` as from `read_checkpoint`."""
         return int(read_checkpoint(self.last)["progress"]["step"])
@@ -80,13 +91,7 @@ class Checkpoints:
         Raises:
             RunError: the file is missing, damaged or of another version, or the images are not the same any more.
         """
-        content = read_checkpoint(self.last)
-        if content.get("data") != self.data:
-            then, now = (data.get("images", "unknown") for data in (content.get("data", {}), self.data))
-            raise RunError(
-                f"{self.last}: the images changed since the run began ({then} images then, {now} now); "
-                "put them back as they were to resume, or train anew with another --out"
-            )
+        content = self.check_images()
         try:
             method.load_state_dict(content["method"])
             optimizer.load_state_dict(content["optimizer"])

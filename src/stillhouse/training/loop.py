@@ -17,7 +17,7 @@ from stillhouse.networks.encoder import Encoder
 from stillhouse.schedules import cosine, warmup_cosine
 from stillhouse.training.checkpoint import Checkpoints, TrainingState
 from stillhouse.training.journal import GLIMPSE, Listener
-from stillhouse.training.optimizers import clip_each, set_learning_rate, set_weight_decay
+from stillhouse.training.optimizers import clip_each, pull, set_learning_rate, set_weight_decay
 from stillhouse.training.precision import autocast
 from stillhouse.training.settings import TrainingConfig
 from stillhouse.training.signals import StopRequest
@@ -60,6 +60,10 @@ class Loop:
     device: torch.device
     listeners: Sequence[Listener] = ()
     observers: Sequence[Observer] = ()
+    halt: Callable[[], str] = str
+    """Asked after every step; anything but an empty answer says why the run is to be saved and stopped."""
+    anchors: Sequence[Tensor] = ()
+    """What `training.proximal` pulls to: a tensor for each that the optimizer updates, in its order."""
     model: nn.Module = field(init=False)
     """What is called: the method, or the method under data parallelism."""
 
@@ -76,7 +80,7 @@ class Loop:
         """Train from `state` to the end.
 
         Raises:
-            Interrupted: a signal came; the run is saved.
+            Interrupted: a signal came, or `halt` had a reason; the run is saved.
             TrainingError: a loss was not finite; the last good checkpoint is as it was.
             RunError: a file could not be written; the last good checkpoint is as it was.
         """
@@ -97,13 +101,15 @@ class Loop:
                 state.step += 1
                 self._tell(state, rate, started)
                 best = self._observe(state)
-                asked, due, best = agree(stop.asked, self._is_time_to_save(state.step, saved), best)
+                reason = self.halt() or (stop.signal.name if stop.signal else "")
+                asked, due, best = agree(bool(reason), self._is_time_to_save(state.step, saved), best)
                 if asked or due or best:
                     self._save(state, best=best)
                     saved = time.monotonic()
                 if asked and state.step < self.total_steps:
-                    name = stop.signal.name if stop.signal else "a signal"
-                    raise Interrupted(f"training: stopped by {name} after step {state.step}; saved")
+                    raise Interrupted(
+                        f"training: stopped by {reason or 'another process'} after step {state.step}; saved"
+                    )
 
     def _step(self, batches: Iterator[Batch], step: int, progress: float) -> None:
         share = 1.0 / self.config.accumulate
@@ -114,6 +120,8 @@ class Loop:
             (loss * share).backward()
             self._tally.add(step, terms, len(batch.index) * self.stream.world_size)
         learning = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self.config.proximal:
+            pull(learning, self.anchors, self.config.proximal)
         if self.config.clip_each:
             clip_each(learning, self.config.clip_each)
         if self.config.clip:

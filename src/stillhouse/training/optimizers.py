@@ -1,6 +1,6 @@
 """Optimizers: which parameters decay, and LARS, which torch lacks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -69,6 +69,22 @@ def clip_each(parameters: Iterable[Tensor], limit: float) -> None:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     factors = [(limit / (norm + 1e-6)).clamp(max=1.0) for norm in torch._foreach_norm(gradients)]
     torch._foreach_mul_(gradients, factors)
+
+
+@torch.no_grad()
+def pull(parameters: Sequence[Tensor], anchors: Sequence[Tensor], strength: float) -> None:
+    """Add the gradient of `strength / 2 * |parameters - anchors|^2`, in place, where there is a gradient.
+
+    Args:
+        parameters: tensors that learn.
+        anchors: where each of them began.
+        strength: rho of FedProx, 0 or more.
+    """
+    learning = [(p, anchor) for p, anchor in zip(parameters, anchors, strict=True) if p.grad is not None]
+    if learning:
+        weights, origins = zip(*learning, strict=True)
+        strayed = torch._foreach_sub(weights, origins)
+        torch._foreach_add_([weight.grad for weight in weights], strayed, alpha=strength)
 
 
 class LARS(torch.optim.Optimizer):

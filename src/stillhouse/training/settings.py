@@ -37,6 +37,9 @@ class TrainingConfig:
     """Largest norm of the whole gradient; 0 leaves it as it is."""
     clip_each: Annotated[float, Ge(0)] = 0.0
     """Largest norm of the gradient of any one weight tensor; 0 leaves them as they are."""
+    proximal: Annotated[float, Ge(0)] = 0.0
+    """Pull to the weights that the run began from: its half times their squared distance is added to the loss (and not
+    told among the terms), so that training elsewhere does not stray far. Source: Li et al. 2020 (FedProx)."""
     precision: Precision = "auto"
     memory_format: MemoryFormat = "auto"
     device: str = "auto"
