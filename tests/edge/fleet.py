@@ -23,8 +23,8 @@ from stillhouse.edge.invites import Invitation, invite
 from stillhouse.edge.leases import LeaseConfig
 from stillhouse.edge.lesson import Arrival, Decision, Lesson, State, Taught
 from stillhouse.edge.refusals import Conflict, Gone, LengthRequired, Refusal, TooLarge, TooSlow, Unauthorized, Wait
-from stillhouse.edge.serving import listen, running
 from stillhouse.edge.service import Service, unwatched
+from stillhouse.edge.serving import listen, running
 from stillhouse.edge.signing import EMPTY, sign
 from stillhouse.edge.teaching import Passing
 from stillhouse.edge.web import WebConfig, edge_app
@@ -37,6 +37,7 @@ START = {
 TERMS = LeaseConfig(
     beat_seconds=10, deadline_floor=60, deadline_ceiling=600, late="refuse", allowed_fall=1e9, max_clones=200
 )
+UNHURRIED = WebConfig(requests_per_second=1e6, burst=10**6)
 WALL = 1_700_000_000.0
 
 
@@ -177,9 +178,9 @@ class OverHttps:
     def raw(self) -> Iterator[ssl.SSLSocket]:
         """A line on which anything may be said."""
         url = httpx.URL(self.url)
-        with socket.create_connection((url.host, url.port), timeout=30) as plain:
-            with self.context.wrap_socket(plain, server_hostname="localhost") as line:
-                yield line
+        plain = socket.create_connection((url.host, url.port or 443), timeout=30)
+        with self.context.wrap_socket(plain, server_hostname="localhost") as line:
+            yield line
 
 
 @dataclass
@@ -190,11 +191,12 @@ class Fleet:
     wire: str
     lesson: Lesson = field(default_factory=Averaging)
     terms: LeaseConfig = TERMS
-    web: WebConfig = WebConfig(requests_per_second=1e6, burst=10**6)
+    web: WebConfig = UNHURRIED
     passing: Passing = unwatched
     database: str = ""
     clock: VirtualClock = field(default_factory=lambda: VirtualClock(WALL))
     invitations: dict[str, Invitation] = field(default_factory=dict)
+    keys: dict[str, Ed25519PrivateKey] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.authority = Authority(self.path / "authority")
@@ -219,13 +221,10 @@ class Fleet:
         if name not in self.invitations:
             ca = self.authority.pem if self.wire == "https" else ""
             self.invitations[name] = invite(self.service.database, name, "", ca, self.clock.now())
-        return self.stranger(name, self.key(name))
-
-    def key(self, name: str) -> Ed25519PrivateKey:
-        """Private key of an invited device."""
-        key = load_pem_private_key(self.invitations[name].private_key.encode(), None)
-        assert isinstance(key, Ed25519PrivateKey)
-        return key
+            key = load_pem_private_key(self.invitations[name].private_key.encode(), None)
+            assert isinstance(key, Ed25519PrivateKey)
+            self.keys[name] = key
+        return self.stranger(name, self.keys[name])
 
     def stranger(self, name: str, key: Ed25519PrivateKey) -> Device:
         """Somebody who says to be `name`."""

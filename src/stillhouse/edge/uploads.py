@@ -133,7 +133,7 @@ class Upload:
 
     def _opened(self) -> BinaryIO:
         if self._file is None:
-            raise Gone("another request sends this return", state="out", reason="", late=True)
+            raise Gone("another request sends this return", state="out", cause="", late=True)
         return self._file
 
 

@@ -9,7 +9,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Annotated
@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stillhouse.config import Table
 from stillhouse.edge.door import Door
@@ -103,7 +103,7 @@ class Desk:
         grant = await run_sync(self._service.lease, node)
         return JSONResponse({**asdict(grant), "recipe": self._recipe}, 201)
 
-    async def model(self, request: Request) -> Response:
+    async def model(self, request: Request) -> ASGIApp:
         """`GET /v1/lease/{id}/model`, whole or from an offset on."""
         node, lease = await self._admit(request), request.path_params["lease"]
         path = await run_sync(self._service.model, node, lease)
@@ -169,7 +169,7 @@ class Desk:
         self._nodes.take(node)
         return node
 
-    async def _blocks(self, request: Request) -> AsyncIterator[bytes]:
+    async def _blocks(self, request: Request) -> AsyncGenerator[bytes, None]:
         """The body in blocks, as long as it does not drip."""
         config, began, total, block = self._config, time.monotonic(), 0, bytearray()
         async with aclosing(request.stream()) as stream:
