@@ -22,12 +22,13 @@ from stillhouse.edge.inprocess import InProcess
 from stillhouse.edge.invites import Invitation, invite
 from stillhouse.edge.leases import LeaseConfig
 from stillhouse.edge.lesson import Arrival, Decision, Lesson, State, Taught
+from stillhouse.edge.rates import WebConfig
 from stillhouse.edge.refusals import Conflict, Gone, LengthRequired, Refusal, TooLarge, TooSlow, Unauthorized, Wait
 from stillhouse.edge.service import Service, unwatched
 from stillhouse.edge.serving import listen, running
 from stillhouse.edge.signing import EMPTY, sign
 from stillhouse.edge.teaching import Passing
-from stillhouse.edge.web import WebConfig, edge_app
+from stillhouse.edge.web import edge_app
 
 START = {
     "weight": torch.arange(6, dtype=torch.float32).reshape(2, 3),

@@ -16,10 +16,11 @@ import torch
 
 from stillhouse.edge.authority import Authority
 from stillhouse.edge.lesson import Arrival, State, Taught
+from stillhouse.edge.rates import Buckets, WebConfig
 from stillhouse.edge.refusals import Conflict, Refusal, TooLarge, Wait
 from stillhouse.edge.serving import listen, running, teaching
 from stillhouse.edge.signing import sign
-from stillhouse.edge.web import Buckets, WebConfig, edge_app
+from stillhouse.edge.web import edge_app
 from stillhouse.errors import RunError
 from tests.edge.conftest import HTTPS, MakeFleet
 from tests.edge.fleet import UNHURRIED, Averaging, Fleet, OverHttps

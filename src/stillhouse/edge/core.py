@@ -22,8 +22,8 @@ from stillhouse.data.sources import absolute
 from stillhouse.edge.folder import StateFolder, read_weights
 from stillhouse.edge.leases import LeaseConfig
 from stillhouse.edge.lesson import Lesson, State
+from stillhouse.edge.rates import WebConfig
 from stillhouse.edge.travel import pack, travelling_names, unpack
-from stillhouse.edge.web import WebConfig
 from stillhouse.errors import RunError, SettingsError
 from stillhouse.files import write_atomically
 from stillhouse.recipes.directory import Run

@@ -1,5 +1,6 @@
 """What the service remembers beside weights, in five tables: SQLite in the state folder, or any URL of SQLAlchemy."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -126,13 +127,14 @@ class Database:
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
         self._reader = self._engine.execution_options(reading=True)
+        self._one_writer = threading.Lock()
         with self.writing() as connection:
             metadata.create_all(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """One transaction, kept whole or not at all; in SQLite one at a time."""
-        with self._connection(self._engine) as connection:
+        """One transaction, kept whole or not at all; those of this process take turns."""
+        with self._one_writer, self._connection(self._engine) as connection:
             yield connection
 
     @contextmanager

@@ -77,6 +77,11 @@ class LeaseConfig:
         """Seconds without a beat after which a device counts as silent."""
         return self.beat_seconds * self.missed_beats
 
+    @property
+    def late_room(self) -> float:
+        """Seconds after the deadline in which a return may still come."""
+        return self.late_seconds if self.late == "accept" else 0.0
+
     def max_body(self, size: int) -> int:
         """Bytes that the return of a clone of `size` bytes may have."""
         return int(self.body_factor * size) + HEADER_ROOM

@@ -4,10 +4,9 @@ It knows nothing of HTTP. Every answer follows from the tables, so a service tha
 """
 
 import os
-import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from stillhouse.edge.database import (
     core,
     find_lease,
     find_leases,
-    find_node,
     leases,
     move,
     next_arrival,
@@ -28,9 +26,10 @@ from stillhouse.edge.database import (
 )
 from stillhouse.edge.door import NONCE_SECONDS
 from stillhouse.edge.folder import StateFolder
+from stillhouse.edge.granting import grant
 from stillhouse.edge.leases import Lease, LeaseConfig
 from stillhouse.edge.lesson import Lesson
-from stillhouse.edge.refusals import Conflict, Gone, TooLarge, Wait
+from stillhouse.edge.refusals import Conflict, Gone, TooLarge
 from stillhouse.edge.status import Status, read_status
 from stillhouse.edge.teaching import Classroom, Core, Outcome, Passing
 from stillhouse.edge.uploads import Part, Upload
@@ -93,21 +92,19 @@ class Service:
         self.returned = threading.Event()
         """Set when a return has come."""
         self.folder.make()
-        self._lock = self.folder.lock()
-        try:
+        with ExitStack() as opening:
+            opening.callback(os.close, self.folder.lock())
             self.database = Database(url or self.folder.database_url)
+            opening.callback(self.database.close)
             self._classroom = Classroom(self.database, self.folder, lesson, config, self.clock, passing)
             self._go_on()
-        except BaseException:
-            os.close(self._lock)
-            raise
+            self._held = opening.pop_all()
 
     def close(self) -> None:
         """Let go of files and connections; nothing is written."""
         for upload in list(self._uploads.values()):
             upload.abandon()
-        self.database.close()
-        os.close(self._lock)
+        self._held.close()
 
     @property
     def core(self) -> Core:
@@ -120,46 +117,16 @@ class Service:
         Raises:
             Wait: enough clones are out, or returns of this node wait to teach, or the disk is nearly full.
         """
-        now, config = self.clock.now(), self.config
+        free = free_bytes(self.folder.path)
         with self.database.writing() as connection:
-            row = find_node(connection, node)
-            current = connection.execute(select(core).with_for_update()).one()
-            if free_bytes(self.folder.path) < 4 * config.max_body(current.size):
-                raise Wait("the server's disk is nearly full", 60.0)
-            busy = find_leases(connection, leases.c.state.in_(["out", "spooled"]))
-            if sum(lease.node == node and lease.state == "spooled" for lease in busy) >= config.waiting_per_node:
-                raise Wait(f"{node}: earlier returns wait to teach", config.beat_seconds)
-            if sum(lease.node != node or lease.state == "spooled" for lease in busy) >= config.max_clones:
-                raise Wait(f"{config.max_clones} clones are out", config.beat_seconds)
-            given_up = find_leases(connection, leases.c.node == node, leases.c.state.in_(["out", "lost"]), _open())
-            for lease in given_up:
-                if lease.state == "out":
-                    move(connection, lease, "lost", final=True, ended=now, reason="joined again")
-                else:
-                    connection.execute(update(leases).where(leases.c.id == lease.id).values(final=True))
-            window = config.window(row["visits"], row["mean_seconds"])
-            granted = Lease(
-                id=secrets.token_hex(16),
-                node=node,
-                version=current.version,
-                base_digest=current.digest,
-                base_size=current.size,
-                state="out",
-                granted=now,
-                window=window,
-                deadline=now + window,
-                until=now + window + (config.late_seconds if config.late == "accept" else 0.0),
-                last_beat=now,
-            )
-            connection.execute(leases.insert().values(**vars(granted)))
+            lease, given_up = grant(connection, node, self.config, free, self.clock.now())
         self._end(given_up)
-        return Grant(
-            granted.id, current.version, current.digest, current.size, window, config.beat_seconds, config.late
-        )
+        terms = (lease.window, self.config.beat_seconds, self.config.late)
+        return Grant(lease.id, lease.version, lease.base_digest, lease.base_size, *terms)
 
     def model(self, node: str, lease_id: str) -> Path:
         """The file of the clone, for reading; `Gone` where the lease is not out any more."""
-        lease = self._look(node, lease_id, beat=True)
+        lease = self._look(node, lease_id)
         self._demand_out(lease)
         return self.folder.version_file(lease.version)
 
@@ -198,7 +165,7 @@ class Service:
             TooLarge: it is larger than any return of this clone can be.
             Conflict: it does not go on where the last part ended.
         """
-        lease = self._look(node, lease_id, beat=True)
+        lease = self._look(node, lease_id)
         if lease.digest and part.digest in ("", lease.digest):  # a part before the last says nothing of the whole
             return None
         self._demand_open(lease)
@@ -239,14 +206,13 @@ class Service:
                     del self._transfers[lease_id]
 
     def count(self, node: str, lease_id: str, down: int = 0, up: int = 0) -> None:
-        """Write bytes of weights that crossed the wire into the ledger."""
+        """Write down how many bytes of weights crossed the wire, which is also a sign of life."""
+        now = self.clock.now()
         with self.database.writing() as connection:
             for table, key, value in ((nodes, nodes.c.name, node), (leases, leases.c.id, lease_id)):
-                connection.execute(
-                    update(table)
-                    .where(key == value)
-                    .values(bytes_down=table.c.bytes_down + down, bytes_up=table.c.bytes_up + up)
-                )
+                counted = {"bytes_down": table.c.bytes_down + down, "bytes_up": table.c.bytes_up + up}
+                connection.execute(update(table).where(key == value).values(**counted))
+            connection.execute(update(leases).where(leases.c.id == lease_id).values(last_beat=now))
 
     def tick(self) -> None:
         """Let go of leases whose time is over; called every few seconds."""
@@ -271,7 +237,7 @@ class Service:
         return read_status(self.database, self.clock.now())
 
     def _look(self, node: str, lease_id: str, *, beat: bool = False) -> Lease:
-        """A lease as it is at this moment, which may be its last; `beat` counts as a sign of life."""
+        """A lease as it is at this moment, lost if it is overdue; `beat` notes a sign of life."""
         now = self.clock.now()
         with self.database.writing() as connection:
             lease = self._expire(connection, find_lease(connection, lease_id, node), now)
@@ -334,11 +300,12 @@ class Service:
     def _go_on(self) -> None:
         """After a start: every open lease gets one fresh window, and what a crash left is swept away."""
         now = self.clock.now()
-        late = self.config.late_seconds if self.config.late == "accept" else 0.0
         with self.database.writing() as connection:
             fresh = now + leases.c.window
             connection.execute(
-                update(leases).where(leases.c.state == "out").values(last_beat=now, deadline=fresh, until=fresh + late)
+                update(leases)
+                .where(leases.c.state == "out")
+                .values(last_beat=now, deadline=fresh, until=fresh + self.config.late_room)
             )
             current = connection.execute(select(core.c.version)).scalar_one()
             alive = find_leases(connection, _open())

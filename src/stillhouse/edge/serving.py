@@ -53,7 +53,11 @@ def serve(path: Path, make: LessonFactory, tell: Callable[[str], None]) -> None:
         app = edge_app(service, dict(known.recipe), known.web)
         with teaching(service), running(page_app(service), page) as page_url:
             tell(f"core version {service.core.version}, for devices at {known.service.url}; status: {page_url}")
-            _server(app, authority.server_context()).run(sockets=[line])
+            try:
+                _server(app, authority.server_context()).run(sockets=[line])
+            except KeyboardInterrupt:
+                tell("stopping; a lesson under way is finished first (Ctrl-C again leaves at once, and loses nothing)")
+                raise
     finally:
         service.close()
 
