@@ -27,8 +27,8 @@ from stillhouse.edge.refusals import Conflict, Gone, LengthRequired, Refusal, To
 from stillhouse.edge.service import Service, unwatched
 from stillhouse.edge.serving import listen, running
 from stillhouse.edge.signing import EMPTY, sign
-from stillhouse.edge.teaching import Passing
 from stillhouse.edge.web import edge_app
+from stillhouse.edge.writer import Passing
 
 START = {
     "weight": torch.arange(6, dtype=torch.float32).reshape(2, 3),

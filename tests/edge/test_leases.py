@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Literal
 
 import pytest
 
@@ -90,7 +91,7 @@ def test_a_late_joiner_is_served_at_once(make_fleet: MakeFleet, place: str) -> N
 
 @everywhere
 @pytest.mark.parametrize("late", ["accept", "refuse"])
-def test_past_the_deadline(make_fleet: MakeFleet, place: str, late: str) -> None:  # fault 5
+def test_past_the_deadline(make_fleet: MakeFleet, place: str, late: Literal["accept", "refuse"]) -> None:  # fault 5
     fleet = make_fleet(place, terms=dataclasses.replace(PATIENT, late=late))
     device = fleet.device("a")
     lease = device.lease().lease

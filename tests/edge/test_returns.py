@@ -84,7 +84,7 @@ def test_three_strikes(make_fleet: MakeFleet, place: str) -> None:  # fault 6
 
 
 def test_what_a_quarantined_device_has_out_and_sent_is_lost(make_fleet: MakeFleet) -> None:
-    fleet = make_fleet(terms=dataclasses.replace(TERMS, strikes=1))
+    fleet = make_fleet(terms=dataclasses.replace(TERMS, strikes=1, waiting_per_node=3))
     device = fleet.device("a")
     device.send(device.lease().lease, ODD["not finite"][0])
     fleet.visit("a", 1.0)

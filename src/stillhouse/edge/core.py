@@ -31,6 +31,8 @@ from stillhouse.recipes.preparing import prepare
 from stillhouse.training.checkpoint import read_checkpoint
 
 MARK = "# The core of a stillhouse edge service. Stop the service before you change anything.\n"
+TOLD = ("encoder", "method", "training", "peer")
+TOLD_OF_DATA = ("store_size", "classes")
 Port = Annotated[int, Interval(ge=0, le=65535)]
 
 
@@ -66,6 +68,13 @@ class CoreFile:
     web: WebConfig = field(default_factory=WebConfig)
     lesson: Mapping[str, Any] = field(default_factory=dict)
     """Read by the lesson itself."""
+
+    @property
+    def told(self) -> Table:
+        """What devices are told of the recipe: how to train, and nothing of the server's images and files."""
+        table = {group: self.recipe[group] for group in TOLD if group in self.recipe}
+        data = self.recipe.get("data", {})
+        return table | {"data": {key: data[key] for key in TOLD_OF_DATA if key in data}}
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ from stillhouse.edge.leases import Lease, LeaseConfig
 from stillhouse.edge.lesson import Lesson
 from stillhouse.edge.refusals import Conflict, Gone, TooLarge
 from stillhouse.edge.status import Status, read_status
-from stillhouse.edge.teaching import Classroom, Core, Outcome, Passing
 from stillhouse.edge.uploads import Part, Upload
+from stillhouse.edge.writer import Core, Outcome, Passing, Writer
 from stillhouse.files import free_bytes
 
 
@@ -96,7 +96,7 @@ class Service:
             opening.callback(os.close, self.folder.lock())
             self.database = Database(url or self.folder.database_url)
             opening.callback(self.database.close)
-            self._classroom = Classroom(self.database, self.folder, lesson, config, self.clock, passing)
+            self._writer = Writer(self.database, self.folder, lesson, config, self.clock, passing)
             self._go_on()
             self._held = opening.pop_all()
 
@@ -109,7 +109,7 @@ class Service:
     @property
     def core(self) -> Core:
         """The core as it is now."""
-        return self._classroom.core
+        return self._writer.core
 
     def lease(self, node: str) -> Grant:
         """Send a clone of the core to a node; a lease that it had is lost.
@@ -228,9 +228,9 @@ class Service:
         self._end([lease for lease in (*out, *over) if lease.id not in self._transfers])
 
     def apply_next(self) -> Outcome | None:
-        """Teach the core by what waits, or refuse it; None where too little waits. See `Classroom.apply_next`."""
+        """Teach the core by what waits, or refuse it; None where too little waits. See `Writer.apply_next`."""
         self.returned.clear()
-        return self._classroom.apply_next()
+        return self._writer.apply_next()
 
     def status(self) -> Status:
         """What a person wants to see."""
@@ -321,7 +321,7 @@ class Service:
         with self.database.reading() as connection:
             final = find_leases(connection, leases.c.id.in_([lease.id for lease in ended]), leases.c.final.is_(True))
         if final:
-            self._classroom.tidy(final)
+            self._writer.tidy(final)
 
 
 def _open() -> ColumnElement[bool]:

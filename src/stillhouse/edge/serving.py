@@ -50,7 +50,7 @@ def serve(path: Path, make: LessonFactory, tell: Callable[[str], None]) -> None:
     page = listen("127.0.0.1", known.service.page_port)
     service = Service(path, open_lesson(path, make), known.leases, url=known.service.database)
     try:
-        app = edge_app(service, dict(known.recipe), known.web)
+        app = edge_app(service, known.told, known.web)
         with teaching(service), running(page_app(service), page) as page_url:
             tell(f"core version {service.core.version}, for devices at {known.service.url}; status: {page_url}")
             try:

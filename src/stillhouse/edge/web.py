@@ -8,8 +8,7 @@ import functools
 import logging
 import math
 import re
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 
@@ -21,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stillhouse.config import Table
+from stillhouse.edge.bodies import Body
 from stillhouse.edge.door import Door
 from stillhouse.edge.rates import Buckets, WebConfig
 from stillhouse.edge.refusals import LengthRequired, Refusal, TooLarge, TooSlow, Unauthorized, Wait
@@ -80,14 +80,28 @@ class Desk:
     async def result(self, request: Request) -> Response:
         """`PUT /v1/lease/{id}/result`: the return, or a part of it."""
         part = _announced(request.headers)
+        body = Body(request, self._config)
+        try:
+            return await self._take(request, part, body)
+        except TooSlow:
+            request.state.unread = True
+            raise
+        except (Refusal, RunError):
+            await body.drain()
+            request.state.unread = not body.is_over
+            raise
+
+    async def _take(self, request: Request, part: Part, body: Body) -> Response:
         node, lease = await self._admit(request, has_body=True), request.path_params["lease"]
         upload = await run_sync(self._service.receive, node, lease, part)
         if upload is None:
-            return JSONResponse({"state": "spooled"}, 202)
+            await body.drain()
+            request.state.unread = not body.is_over
+            return JSONResponse({"state": "spooled"}, 202, _closing(request))
         received = 0
         try:
             with self._service.transfer(lease):
-                async with aclosing(self._blocks(request)) as blocks:
+                async with aclosing(body.blocks()) as blocks:
                     async for block in blocks:
                         received += len(block)
                         await run_sync(upload.write, block)
@@ -121,29 +135,8 @@ class Desk:
         self._nodes.take(node)
         return node
 
-    async def _blocks(self, request: Request) -> AsyncGenerator[bytes, None]:
-        """The body in blocks, as long as it does not drip."""
-        config, began, total, block = self._config, time.monotonic(), 0, bytearray()
-        async with aclosing(request.stream()) as stream:
-            while True:
-                try:
-                    async with asyncio.timeout(config.silence_seconds):
-                        piece = await anext(stream, b"")
-                except TimeoutError as error:
-                    raise TooSlow("the body stopped") from error
-                total += len(piece)
-                block += piece
-                if block and (len(block) >= BLOCK or not piece):
-                    yield bytes(block)
-                    block.clear()
-                if not piece:
-                    return
-                seconds = time.monotonic() - began
-                if seconds > config.grace_seconds and total < config.slowest * seconds:
-                    raise TooSlow("the body drips")
 
-
-def edge_app(service: Service, recipe: Table, config: WebConfig = WebConfig()) -> Starlette:
+def edge_app(service: Service, recipe: Table, config: WebConfig = WebConfig()) -> Starlette:  # noqa: B008 (frozen)
     """The application; while it runs, leases end when their time is over.
 
     Args:
@@ -224,7 +217,7 @@ async def _tick(service: Service) -> None:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    headers = {"connection": "close"} if request.method == "PUT" else {}  # what follows of a body is not read
+    headers = _closing(request)
     if "retry_after" in error.told:
         headers["retry-after"] = str(math.ceil(float(error.told["retry_after"])))
     if "offset" in error.told:
@@ -235,9 +228,14 @@ async def _refuse(request: Request, error: Exception) -> Response:
 async def _fail(request: Request, error: Exception) -> Response:
     """The disk or the database refuses: not the device's fault, and it may try again."""
     log.error("%s", error)
-    headers = {"connection": "close", "retry-after": str(RETRY_SECONDS)}
+    headers = {**_closing(request), "retry-after": str(RETRY_SECONDS)}
     return JSONResponse({"error": "the server cannot write at present"}, 503, headers)
 
 
 async def _hang_up(request: Request, error: Exception) -> Response:
     return Response(status_code=400, headers={"connection": "close"})  # nobody is there to read it
+
+
+def _closing(request: Request) -> dict[str, str]:
+    """The line ends where a body was left unread: what follows on it is no request."""
+    return {"connection": "close"} if getattr(request.state, "unread", False) else {}

@@ -49,7 +49,7 @@ class Outcome:
     """Leases whose return did not, with the reason."""
 
 
-class Classroom:
+class Writer:
     """The one writer of the core."""
 
     def __init__(
