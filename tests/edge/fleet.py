@@ -70,7 +70,9 @@ class Averaging(Lesson):
             for name, value in core.items()
         }
         return Taught(
-            taught, {"score": float(taught["weight"].mean())}, {"noise": float(noise), "nothing": float("nan")}
+            taught,
+            {"score": float(taught.get("weight", next(iter(taught.values()))).double().mean())},
+            {"noise": float(noise), "nothing": float("nan")},
         )
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -63,7 +63,8 @@ def server(state: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def grown(model: bytes, factor: float) -> bytes:
-    return safetensors.torch.save({name: value * factor for name, value in safetensors.torch.load(model).items()})
+    state = safetensors.torch.load(model)
+    return safetensors.torch.save({name: (value * factor).to(value.dtype) for name, value in state.items()})
 
 
 @pytest.mark.slow
@@ -91,7 +92,7 @@ def test_kill_9_with_clones_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         device.send(second.lease, body, cut=len(body) // 2)
         process.kill()
         process.wait()
-    with server(state) as process:
+    with closing(device.http), server(state) as process:
         came = device.offset(second.lease)
         assert device.beat(second.lease) > 0
         device.send(second.lease, body, offset=came)
@@ -99,11 +100,10 @@ def test_kill_9_with_clones_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert device.lease().version == 2
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == -signal.SIGTERM
-    device.http.close()
 
 
 def wait_until_applied(device: OverHttps, lease: str) -> None:
     deadline = time.monotonic() + 60
-    while device.state(lease).state != "applied":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    while (known := device.state(lease)).state == "spooled" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert (known.state, known.reason) == ("applied", "")

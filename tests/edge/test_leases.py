@@ -40,9 +40,9 @@ def test_a_visit_teaches_the_core(make_fleet: MakeFleet, place: str) -> None:
 def test_one_slow_user_slows_nobody(make_fleet: MakeFleet) -> None:  # fault 1
     quick = {f"quick{number}": 10.0 for number in range(2)}
     fleets = [make_fleet(name=name, database="sqlite://", terms=PATIENT) for name in ("without", "beside")]
-    without = simulate(fleets[0], quick, until=250.0)
-    beside = simulate(fleets[1], {**quick, "slow": 120.0}, until=250.0)
-    assert beside.visits["slow"] == 2
+    without = simulate(fleets[0], quick, until=130.0)
+    beside = simulate(fleets[1], {**quick, "slow": 120.0}, until=130.0)
+    assert beside.visits["slow"] == 1
     for name in quick:
         assert beside.visits[name] == pytest.approx(without.visits[name], rel=0.05)
 
@@ -249,11 +249,11 @@ def test_a_hundred_users_that_come_and_go(make_fleet: MakeFleet) -> None:  # fau
     seen = []
     for name in ("first", "second"):
         fleet = make_fleet(name=name, database="sqlite://", terms=PATIENT)
-        ran = simulate(fleet, users, until=50.0, churn_per_minute=0.2, seed=3)
+        ran = simulate(fleet, users, until=40.0, churn_per_minute=0.2, seed=3)
         seen.append((fleet.service.core.digest, ran))
     assert seen[0] == seen[1]
-    assert seen[0][1].left > 3
-    assert fleet.service.core.version > 60
+    assert seen[0][1].left > 1
+    assert fleet.service.core.version > 40
 
 
 def test_only_so_many_clones_are_out(make_fleet: MakeFleet) -> None:

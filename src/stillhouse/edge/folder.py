@@ -124,7 +124,7 @@ class StateFolder:
 
 
 def read_weights(path: Path, digest: str = "") -> State:
-    """Tensors of a safetensors file, on the CPU.
+    """Tensors of a safetensors file, on the CPU, in the order of their names.
 
     Args:
         path: the file.
@@ -136,9 +136,14 @@ def read_weights(path: Path, digest: str = "") -> State:
     try:
         if digest and digest_of_file(path) != digest:
             raise RunError(f"{path}: not the weights that were written; restore this file from a copy")
-        return safetensors.torch.load_file(path)
+        return in_order(safetensors.torch.load_file(path))
     except (OSError, SafetensorError) as error:
         raise RunError(f"{path}: cannot be read ({error}); restore this file from a copy") from error
+
+
+def in_order(state: State) -> State:
+    """The same by name, so that what a lesson adds up in turn is the same before and after a restart."""
+    return dict(sorted(state.items()))
 
 
 def digest_of_file(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 import secrets
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from stillhouse.edge.database import core, find_leases, find_node, leases, move
 from stillhouse.edge.leases import Lease, LeaseConfig
@@ -34,7 +34,7 @@ def grant(connection: Connection, node: str, config: LeaseConfig, free: int, now
     current = connection.execute(select(core).with_for_update()).one()
     if free < CLONES_OF_ROOM * config.max_body(current.size):
         raise Wait("the server's disk is nearly full", FULL_SECONDS)
-    _check_room(find_leases(connection, leases.c.state.in_(["out", "spooled"])), node, config)
+    _check_room(connection, node, config)
     given_up = _give_up(connection, node, now)
     window = config.window(history["visits"], history["mean_seconds"])
     lease = Lease(
@@ -54,14 +54,17 @@ def grant(connection: Connection, node: str, config: LeaseConfig, free: int, now
     return lease, given_up
 
 
-def _check_room(busy: list[Lease], node: str, config: LeaseConfig) -> None:
+def _check_room(connection: Connection, node: str, config: LeaseConfig) -> None:
     """Raise `Wait` where a clone more would be too many; the one that the node has out would make room for it."""
-    waiting = [lease for lease in busy if lease.state == "spooled"]
-    if sum(lease.node == node for lease in waiting) >= config.waiting_per_node:
+    waiting, own = leases.c.state == "spooled", leases.c.node == node
+    if _count(connection, waiting, own) >= config.waiting_per_node:
         raise Wait(f"{node}: earlier returns wait to teach", config.beat_seconds)
-    others = [lease for lease in busy if lease.state == "out" and lease.node != node]
-    if len(waiting) + len(others) >= config.max_clones:
+    if _count(connection, waiting | ((leases.c.state == "out") & ~own)) >= config.max_clones:
         raise Wait(f"{config.max_clones} clones are out or wait to teach", config.beat_seconds)
+
+
+def _count(connection: Connection, *where: ColumnElement[bool]) -> int:
+    return int(connection.execute(select(func.count()).select_from(leases).where(*where)).scalar_one())
 
 
 def _give_up(connection: Connection, node: str, now: float) -> list[Lease]:

@@ -218,14 +218,15 @@ class Service:
         """Let go of leases whose time is over; called every few seconds."""
         now = self.clock.now()
         with self.database.writing() as connection:
-            out = find_leases(connection, leases.c.state == "out")
-            for lease in out:
+            silent = leases.c.last_beat < now - self.config.silent_seconds
+            due = find_leases(connection, leases.c.state == "out", silent | (leases.c.deadline < now))
+            for lease in due:
                 self._expire(connection, lease, now)
             over = find_leases(connection, leases.c.state == "lost", _open(), leases.c.until < now)
             for lease in over:
                 connection.execute(update(leases).where(leases.c.id == lease.id).values(final=True))
             connection.execute(delete(nonces).where(nonces.c.seen < now - NONCE_SECONDS))
-        self._end([lease for lease in (*out, *over) if lease.id not in self._transfers])
+        self._end([*due, *over])
 
     def apply_next(self) -> Outcome | None:
         """Teach the core by what waits, or refuse it; None where too little waits. See `Writer.apply_next`."""

@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 
 from stillhouse.edge.clock import Clock
 from stillhouse.edge.database import Database, core, find_leases, leases, ledger, move, nodes
-from stillhouse.edge.folder import StateFolder, digest_of_file
+from stillhouse.edge.folder import StateFolder, digest_of_file, in_order
 from stillhouse.edge.leases import Lease, LeaseConfig
 from stillhouse.edge.lesson import Arrival, Decision, Lesson, State, Taught
 from stillhouse.edge.validation import MalformedReturnError, read_return
@@ -107,7 +107,7 @@ class Writer:
         with self._database.writing() as connection:
             connection.execute(core.insert().values(id=1, version=0, digest=digest, size=size))
             connection.execute(ledger.insert().values(**self._entry(0, digest, taught, [])))
-        return Core(0, digest, taught.state)
+        return Core(0, digest, in_order(taught.state))
 
     def _waiting(self) -> list[Lease]:
         with self._database.reading() as connection:
@@ -132,7 +132,7 @@ class Writer:
             return arrival, self._lesson.examine(self.core.state, arrival)
         except Exception as error:
             log.exception("lease %s: the lesson failed to examine a return", lease.id)
-            return None, Decision(accepted=False, reason=f"could not be examined ({type(error).__name__}: {error})")
+            return None, Decision(accepted=False, reason=f"could not be examined ({type(error).__name__})")
 
     def _known_trouble(self, lease: Lease) -> str:
         """What the tables alone say against a return; empty where nothing."""
@@ -157,7 +157,7 @@ class Writer:
             taught = self._lesson.teach(self.core.state, arrivals, self.core.version + 1)
         except Exception as error:
             log.exception("version %s: the lesson failed", self.core.version + 1)
-            return None, f"the lesson failed ({type(error).__name__}: {error})"
+            return None, f"the lesson failed ({type(error).__name__})"
         self._passing("taught")
         shapes = {name: (value.dtype, value.shape) for name, value in taught.state.items()}
         if shapes != {name: (value.dtype, value.shape) for name, value in self.core.state.items()}:
@@ -194,7 +194,7 @@ class Writer:
             connection.execute(ledger.insert().values(**self._entry(version, digest, taught, accepted)))
             self._passing("transaction open")
         self._passing("committed")
-        self.core = Core(version, digest, taught.state)
+        self.core = Core(version, digest, in_order(taught.state))
         self._passing("swapped")
         self.tidy(accepted)
         self._passing("tidied")
