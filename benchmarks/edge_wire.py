@@ -84,6 +84,10 @@ class Device:
         assert isinstance(loaded, Ed25519PrivateKey)
         self._key = loaded
 
+    def close(self) -> None:
+        """Hang up."""
+        self._http.close()
+
     def fetch(self) -> tuple[str, bytes]:
         """A lease and its clone."""
         lease = self._ask("POST", "/v1/lease").json()["lease"]
@@ -118,7 +122,9 @@ def beside(megabytes: int) -> Iterator[tuple[Device, Connection, int]]:
         process = context.Process(target=serve, args=(Path(folder) / "state", megabytes, theirs))
         process.start()
         assert process.pid is not None
-        yield Device(*ours.recv()), ours, process.pid
+        device = Device(*ours.recv())
+        yield device, ours, process.pid
+        device.close()
         ours.send(False)
         process.join()
 

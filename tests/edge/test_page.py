@@ -5,6 +5,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from stillhouse.cli.fleet import status_tables
 from stillhouse.edge.page import page_app, render
 from stillhouse.edge.serving import listen, running
 from stillhouse.edge.status import Status
@@ -63,6 +64,18 @@ def test_the_page_answers_to_names_of_this_machine_alone(make_fleet: MakeFleet) 
         rebound = httpx.get(url, headers={"host": "edge.example"}, trust_env=False)
     assert (here.status_code, "Core version 0" in here.text) == (200, True)
     assert rebound.status_code == 400
+
+
+def test_the_tables_of_the_terminal(
+    status: Status, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    status_tables(status)
+    told = capsys.readouterr().out
+    assert "core version 2 (" in told
+    assert "1 returns wait to teach" in told
+    assert "weight: holds values that are not finite" in told
+    assert [line.split()[:2] for line in told.splitlines() if line.strip().startswith("c ")][0] == ["c", "active"]
 
 
 def test_words() -> None:

@@ -105,6 +105,7 @@ nonces = Table(
 )
 
 BUSY_SECONDS = 30.0
+READING, NOTING = "reading", "noting"
 
 
 class Database:
@@ -126,7 +127,8 @@ class Database:
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
-        self._reader = self._engine.execution_options(reading=True)
+        self._reader = self._engine.execution_options(kind=READING)
+        self._noter = self._engine.execution_options(kind=NOTING)
         self._one_writer = threading.Lock()
         with self.writing() as connection:
             metadata.create_all(connection)
@@ -135,6 +137,12 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """One transaction, kept whole or not at all; those of this process take turns."""
         with self._one_writer, self._connection(self._engine) as connection:
+            yield connection
+
+    @contextmanager
+    def noting(self) -> Iterator[Connection]:
+        """The same for what may be forgotten when the power fails, though not when the service is killed."""
+        with self._one_writer, self._connection(self._noter) as connection:
             yield connection
 
     @contextmanager
@@ -203,10 +211,11 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
     cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
     cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    kind = connection.get_execution_options().get("kind")
+    if kind != READING:  # both are written to the log at once; only FULL waits until the disk has it
+        connection.exec_driver_sql(f"PRAGMA synchronous = {'NORMAL' if kind == NOTING else 'FULL'}")
+    connection.exec_driver_sql("BEGIN" if kind == READING else "BEGIN IMMEDIATE")

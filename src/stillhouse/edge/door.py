@@ -44,14 +44,13 @@ class Door:
         now, node = self._clock.now(), headers[NODE]
         if abs(now - float(headers[TIME])) > SKEW_SECONDS:
             raise Unauthorized(f"the device's clock is off by more than {SKEW_SECONDS:g} s; set it", now=now)
-        with self._database.reading() as connection:
-            row = connection.execute(select(nodes).where(nodes.c.name == node)).one_or_none()
-        if row is None or not verify(read_public(row.public_key), method, path, headers):
-            raise Unauthorized(f"{node}: not known here, or signed with another key; ask for an invitation")
-        if row.state != "active":
-            raise Unauthorized(f"{node}: {row.state}; ask whoever runs the server")
         try:
-            with self._database.writing() as connection:
+            with self._database.noting() as connection:
+                row = connection.execute(select(nodes.c.public_key, nodes.c.state).where(nodes.c.name == node)).first()
+                if row is None or not verify(read_public(row.public_key), method, path, headers):
+                    raise Unauthorized(f"{node}: not known here, or signed with another key; ask for an invitation")
+                if row.state != "active":
+                    raise Unauthorized(f"{node}: {row.state}; ask whoever runs the server")
                 connection.execute(nonces.insert().values(node=node, nonce=headers[NONCE], seen=now))
                 connection.execute(update(nodes).where(nodes.c.name == node).values(last_seen=now))
         except IntegrityError as error:

@@ -154,8 +154,7 @@ class Service:
         if lease.digest:
             return lease.size
         self._demand_open(lease)
-        path = self.folder.part_file(lease.id)
-        return path.stat().st_size if path.exists() else 0
+        return self._came(lease)
 
     def receive(self, node: str, lease_id: str, part: Part) -> Upload | None:
         """Begin to take a part of a return; None where just this return came before, and nothing need be read.
@@ -173,12 +172,12 @@ class Service:
         if max(part.offset + part.size, part.total) > most:
             raise TooLarge(f"a return of this clone has at most {most} bytes", most=most)
         if part.is_last and part.offset + part.size != part.total:
-            raise Conflict("the last part does not end where the return does", offset=self.offset(node, lease_id))
+            raise Conflict("the last part does not end where the return does", offset=self._came(lease))
         with self._guard:
             before = self._uploads.pop(lease.id, None)
         if before is not None:
             before.abandon()
-        if part.offset > (came := self.offset(node, lease_id)):
+        if part.offset > (came := self._came(lease)):
             raise Conflict(f"{came} bytes have come", offset=came)
         upload = Upload(
             self.folder.part_file(lease.id),
@@ -208,11 +207,17 @@ class Service:
     def count(self, node: str, lease_id: str, down: int = 0, up: int = 0) -> None:
         """Write down how many bytes of weights crossed the wire, which is also a sign of life."""
         now = self.clock.now()
-        with self.database.writing() as connection:
-            for table, key, value in ((nodes, nodes.c.name, node), (leases, leases.c.id, lease_id)):
-                counted = {"bytes_down": table.c.bytes_down + down, "bytes_up": table.c.bytes_up + up}
-                connection.execute(update(table).where(key == value).values(**counted))
-            connection.execute(update(leases).where(leases.c.id == lease_id).values(last_beat=now))
+        with self.database.noting() as connection:
+            connection.execute(
+                update(leases)
+                .where(leases.c.id == lease_id)
+                .values(last_beat=now, bytes_down=leases.c.bytes_down + down, bytes_up=leases.c.bytes_up + up)
+            )
+            connection.execute(
+                update(nodes)
+                .where(nodes.c.name == node)
+                .values(bytes_down=nodes.c.bytes_down + down, bytes_up=nodes.c.bytes_up + up)
+            )
 
     def tick(self) -> None:
         """Let go of leases whose time is over; called every few seconds."""
@@ -240,7 +245,7 @@ class Service:
     def _look(self, node: str, lease_id: str, *, beat: bool = False) -> Lease:
         """A lease as it is at this moment, lost if it is overdue; `beat` notes a sign of life."""
         now = self.clock.now()
-        with self.database.writing() as connection:
+        with self.database.noting() as connection:
             lease = self._expire(connection, find_lease(connection, lease_id, node), now)
             if beat and lease.state == "out":
                 connection.execute(update(leases).where(leases.c.id == lease.id).values(last_beat=now))
@@ -258,6 +263,11 @@ class Service:
             slow = update(nodes).where(nodes.c.name == lease.node, nodes.c.mean_seconds < lease.window)
             connection.execute(slow.values(mean_seconds=lease.window, visits=nodes.c.visits + 1))
         return replace(lease, state="lost", reason=reason, ended=now, final=final)
+
+    def _came(self, lease: Lease) -> int:
+        """Bytes of a return that lie on the disk while it is not whole."""
+        path = self.folder.part_file(lease.id)
+        return path.stat().st_size if path.exists() else 0
 
     def _demand_out(self, lease: Lease) -> None:
         if lease.state != "out":
