@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from stillhouse.cli.edge import app as edge
+from stillhouse.cli.edge import app as edge_app
 from stillhouse.errors import Interrupted, RunError, StillhouseError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(edge, name="edge")
+app.add_typer(edge_app, name="edge")
 
 RecipeName = Annotated[str, typer.Argument(help="A shipped recipe (see `stillhouse recipes`) or a .toml file.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
