@@ -46,19 +46,20 @@ def returned(room: Classroom, core: State) -> State:
 def test_an_untouched_clone_changes_nothing(kind: str, target: str) -> None:
     room = make_room(kind)
     core = pack(room.template)
-    taught = teach(room, core, core, target=target, attend=1.0, **STILL)
+    taught = teach(room, core, core, target=target, attend=1.0, strengths="equal", **STILL)
     assert all(torch.allclose(value, core[name], atol=1e-6) for name, value in taught.items())
 
 
 def test_only_retaining_changes_nothing(room: Classroom, core: State, returned: State) -> None:
-    config = DistillingConfig(student="core", attend=1.0, retain=1.0, **STILL)
-    frozen = [arrival(returned, returned)]  # the user changed nothing, so residual teaching wants the core as it is
-    taught = Distiller(room, config)(core, frozen, 1)[0]
+    settings: dict[str, Any] = {"student": "core", "strengths": "equal", "decay": "constant", **STILL}
+    config = DistillingConfig(attend=1.0, retain=1.0, **settings)
+    idle = [arrival(returned, returned, staleness=1)]  # nothing was changed: residual teaching wants the core as it is
+    taught = Distiller(room, config)(core, idle, 1)[0]
     assert all(torch.allclose(value, core[name], atol=1e-6) for name, value in taught.items())
 
 
 def test_without_either_weight_a_lesson_is_plain_training(room: Classroom, core: State, returned: State) -> None:
-    taught = teach(room, core, returned, student="core", attend=0.0, norms="still", epochs=2.0, momentum=0.9)
+    taught = teach(room, core, returned, student="core", strengths="equal", attend=0.0, norms="still", epochs=2.0)
     seed = room.seed_of(1)
     with seeded(seed, room.device):
         method = room.method(core)

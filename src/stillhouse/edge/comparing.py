@@ -43,7 +43,7 @@ class ByClasses(Comparison):
 
     def read(self, method: Method, images: Tensor) -> tuple[Tensor, ...]:
         assert method.classifier is not None
-        return (method.classifier(images),)
+        return (method.classifier(images).float(),)  # or differences of scores would be those of a short format
 
     def distance(self, student: Tensor, wanted: Tensor) -> Tensor:
         return distillation_of_each(student, wanted, self.temperature)

@@ -90,6 +90,8 @@ class Distiller:
     def __call__(self, core: State, arrivals: Sequence[Arrival], version: int) -> tuple[State, Mapping[str, float]]:
         """The taught core and what was done, by name; neither `core` nor `arrivals` are changed.
 
+        Where none of the changes helps, the core stays as it is.
+
         Args:
             core: weights now.
             arrivals: one or more clones.
@@ -102,6 +104,8 @@ class Distiller:
         with seeded(seed, room.device):
             frozen = _Frozen(room, config, core, arrivals)
             strengths = frozen.strengths
+            if not strengths.any():
+                return core, {"strength": 0.0}
             student = self._student(core, arrivals, strengths, seed)
             staleness = sum(arrival.staleness for arrival in arrivals) / len(arrivals)
             attend = config.attend * DECAYS[config.decay](staleness)

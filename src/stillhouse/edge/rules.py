@@ -62,7 +62,7 @@ def residual(core: Tensor, changes: Sequence[Tensor], strengths: Tensor) -> Tens
     Returns:
         `[N, C]`; the core's own scores where nothing changed, whatever the core learnt meanwhile.
     """
-    return core + torch.einsum("k,knc->nc", strengths.to(core), torch.stack(list(changes)))
+    return core + (strengths.to(core)[:, None, None] * torch.stack(list(changes))).sum(0)
 
 
 def fit_strengths(core: Tensor, changes: Sequence[Tensor], labels: Tensor, limit: float = 1.0) -> Tensor:

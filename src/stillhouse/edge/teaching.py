@@ -165,7 +165,7 @@ def make_rule(classroom: Classroom, config: EdgeConfig) -> Rule:
     if config.rule == "distil":
         return Distiller(classroom, distilling)
     if config.rule == "rehearse":
-        return Distiller(classroom, replace(distilling, student="core", attend=0.0, retain=0.0))
+        return Distiller(classroom, replace(distilling, student="core", strengths="equal", attend=0.0, retain=0.0))
     if config.rule == "feddf":
         return FedDF(classroom, epochs=distilling.epochs, batch_size=distilling.batch_size)
     return {"fedasync": FedAsync(), "fedbuff": FedBuff(), "fedavg": FedAvg()}[config.rule]
