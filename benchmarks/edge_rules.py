@@ -4,8 +4,8 @@
 
 Ten classes, each a mixture of normal clouds in 27 dimensions that are the pixels of images of 3 x 3; a network with two
 hidden layers. The server holds 600 labelled images and 200 more to decide by, ten users hold 600 each, and all users
-train at the same time, so that a clone that comes back is about nine versions old. The rules and the lesson are those of
-`stillhouse.edge`; a run takes seconds. Prints accuracy on 2,000 test images after the last visit and the worst on the
+train at the same time, so that a clone that comes back is about nine versions old. The rules and the lesson are those
+of `stillhouse.edge`; a run takes seconds. Prints accuracy on 2,000 test images after the last visit and the worst on the
 way, in percent, mean over seeds.
 """
 
@@ -76,13 +76,12 @@ RULES: dict[str, Contestant] = {
     "fedbuff": Contestant(EdgeConfig(rule="fedbuff", trial=UNSEEN), waiting=10),
     "feddf": Contestant(replace(OURS, rule="feddf", trial=UNSEEN), waiting=10),
     "cloned": Contestant(
-        replace(
-            distilling(target="clone", student="core", strengths="equal", epochs=5.0, attend=0.7), trial=UNSEEN
-        )
+        replace(distilling(target="clone", student="core", strengths="equal", epochs=5.0, attend=0.7), trial=UNSEEN)
     ),
     "buffered": Contestant(
         replace(
-            distilling(target="clone", student="core", strengths="equal", epochs=5.0, attend=0.7, retain=3.0), trial=UNSEEN
+            distilling(target="clone", student="core", strengths="equal", epochs=5.0, attend=0.7, retain=3.0),
+            trial=UNSEEN,
         )
     ),
     "residual": Contestant(distilling(student="core", attend=0.7, temperature=1.0)),
@@ -141,7 +140,9 @@ def make_world(split: str, seed: int) -> World:
             return FineTune(config, encoder, nn.Sequential(), find_labels(store))
 
     hands = SPLITS[split](store.labels[owned], seed)
-    return World(Classroom(build, store, learnt, deciding, SIDE, replace(CORE, seed=seed)), [owned[hand] for hand in hands], test)
+    return World(
+        Classroom(build, store, learnt, deciding, SIDE, replace(CORE, seed=seed)), [owned[hand] for hand in hands], test
+    )
 
 
 def train_user(world: World, user: int, clone: State, visit: int, proximal: float) -> State:
@@ -210,10 +211,16 @@ def main() -> None:
                 visits = 0 if name == "core only" else arguments.visits
                 history = run(world, RULES.get(name, Contestant(OURS)), first, visits, seed)
                 found.setdefault(name, {}).setdefault(split, []).append(history)
-                print(f"{split} seed {seed} {name}: {100 * history[-1]:.1f}, worst {100 * min(history):.1f}", flush=True)
+                print(
+                    f"{split} seed {seed} {name}: {100 * history[-1]:.1f}, worst {100 * min(history):.1f}", flush=True
+                )
     visits = f"{arguments.visits} visits of each of {USERS} users, {arguments.seeds} seeds"
     rows = [row(name, scores) for name, scores in found.items()]
-    report([Table(f"test accuracy in %, after the last visit / the worst on the way; {visits}", rows)], device, arguments.out)
+    report(
+        [Table(f"test accuracy in %, after the last visit / the worst on the way; {visits}", rows)],
+        device,
+        arguments.out,
+    )
 
 
 def row(name: str, scores: Mapping[str, list[list[float]]]) -> Row:

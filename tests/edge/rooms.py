@@ -50,7 +50,10 @@ def make_room(kind: str = "classes", *, norm: bool = True, labels: bool = True) 
         with seeded(chosen, torch.device("cpu")):
             hidden = [nn.BatchNorm1d(16)] if norm else []
             encoder = PlainEncoder(
-                nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 16), *hidden, nn.ReLU()), SIDE, (0.5,) * 3, (0.2,) * 3
+                nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 16), *hidden, nn.ReLU()),
+                SIDE,
+                (0.5,) * 3,
+                (0.2,) * 3,
             )
             if kind == "classes":
                 config = FineTuneConfig(head_layer=0, zero_output=False, views=ViewPlan(views=(AS_IT_IS,)))

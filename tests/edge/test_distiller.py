@@ -72,7 +72,9 @@ def test_without_either_weight_a_lesson_is_plain_training(room: Classroom, core:
     assert same(taught, pack(method))
 
 
-def test_the_same_version_gives_the_same_core_and_another_one_another(room: Classroom, core: State, returned: State) -> None:
+def test_the_same_version_gives_the_same_core_and_another_one_another(
+    room: Classroom, core: State, returned: State
+) -> None:
     rule = Distiller(room, DistillingConfig(batch_size=16, epochs=1.0))
     torch.manual_seed(1)
     one = rule(core, [arrival(returned, core)], 5)[0]
@@ -136,7 +138,9 @@ def test_vectors_draw_near_those_of_a_clone(kind: str, compare: str) -> None:
     room = make_room(kind)
     core = pack(room.template)
     returned = train(room, core, private_rows(room))
-    config = DistillingConfig(student="core", target="clone", compare=compare, attend=1.0, decay="constant", batch_size=16, epochs=10.0)  # type: ignore[arg-type]
+    config = DistillingConfig(
+        student="core", target="clone", compare=compare, attend=1.0, decay="constant", batch_size=16, epochs=10.0
+    )  # type: ignore[arg-type]
     taught = Distiller(room, config)(core, [arrival(returned, core)], 1)[0]
     comparison = choose_comparison(room, config, room.frozen(core))
     images = next(room.images(room.held_out))

@@ -44,7 +44,7 @@ HOSTILE: dict[str, Any] = {
     "a list": [1, 2],
     "numbers for names": dict.fromkeys(range(4), torch.zeros(1)),
     "an empty table": {},
-    "text": {name: "weights" for name in weights()},
+    "text": dict.fromkeys(weights(), "weights"),
     "a sparse tensor": {**weights(), "layer.weight": torch.zeros(4, 5).to_sparse()},
     "a tensor without memory": {**weights(), "layer.weight": torch.zeros(4, 5, device="meta")},
     "complex numbers": {**weights(), "layer.weight": torch.zeros(4, 5, dtype=torch.complex64)},

@@ -5,8 +5,8 @@ import torch
 
 from stillhouse.edge.lesson import State
 from stillhouse.edge.merging import FedAsync, FedAvg, FedBuff, FedDF, average, mix, moved_by
-from tests.edge.rooms import arrival, make_room, private_rows, same, train
 from stillhouse.edge.travel import pack
+from tests.edge.rooms import arrival, make_room, private_rows, same, train
 
 
 def state(value: float, variance: float = 1.0) -> State:
@@ -53,6 +53,8 @@ def test_feddf_learns_what_clones_say_together() -> None:
     core = train(room, pack(room.template), room.learnt, steps=20)
     sent = [arrival(train(room, core, private_rows(room, *classes), steps=10), core) for classes in ((0, 1), (1, 2))]
     wanted = torch.stack([room.scores(room.frozen(a.state)) for a in sent]).mean(0).softmax(1)
-    merged, taught = (rule(core, sent, 1)[0] for rule in (FedAvg(), FedDF(room, epochs=20.0, batch_size=16, learning_rate=5e-3)))
+    merged, taught = (
+        rule(core, sent, 1)[0] for rule in (FedAvg(), FedDF(room, epochs=20.0, batch_size=16, learning_rate=5e-3))
+    )
     distance = [(room.scores(room.frozen(s)).softmax(1) - wanted).square().sum().item() for s in (merged, taught)]
     assert distance[1] < distance[0]

@@ -69,7 +69,9 @@ def test_attending_and_retaining_are_one_pull_to_a_mixture() -> None:
     differences = []
     for seed in (3, 4, 5):
         student = scores(seed=seed)
-        apart = attend * knowledge_distillation(student, teacher, t) + retain * knowledge_distillation(student, buffer, t)
+        apart = attend * knowledge_distillation(student, teacher, t) + retain * knowledge_distillation(
+            student, buffer, t
+        )
         differences.append(apart - (attend + retain) * knowledge_distillation(student, mixture, t))
     assert max(differences) - min(differences) < 1e-12
 
@@ -120,7 +122,10 @@ def test_the_common_part_is_a_mean_over_classes_whatever_their_number_of_images(
 
 
 def test_strengths_meet_the_conditions_of_the_optimum() -> None:
-    core, moves = scores(seed=1), [scores(seed=n) + F.one_hot(LABELS, 4) * gain for n, gain in ((2, 1.0), (3, 0.3), (4, -1.0))]
+    core, moves = (
+        scores(seed=1),
+        [scores(seed=n) + F.one_hot(LABELS, 4) * gain for n, gain in ((2, 1.0), (3, 0.3), (4, -1.0))],
+    )
     strengths = fit_strengths(core, moves, LABELS, limit=50.0)
     factor = calibration(core, LABELS)
     variables = strengths.clone().requires_grad_()

@@ -16,7 +16,12 @@ def counts(hands: list[Tensor]) -> Tensor:
 
 @pytest.mark.parametrize(
     "hands",
-    [identical(LABELS, 7, 0), dirichlet(LABELS, 7, 0.1, 0), dirichlet(LABELS, 40, 0.01, 1), few_classes(LABELS, 10, 2, 0)],
+    [
+        identical(LABELS, 7, 0),
+        dirichlet(LABELS, 7, 0.1, 0),
+        dirichlet(LABELS, 40, 0.01, 1),
+        few_classes(LABELS, 10, 2, 0),
+    ],
 )
 def test_every_image_has_one_owner_and_nobody_is_left_out(hands: list[Tensor]) -> None:
     assert torch.cat(hands).sort().values.tolist() == list(range(1000))

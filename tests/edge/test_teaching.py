@@ -53,16 +53,17 @@ def test_without_labels_a_core_is_judged_by_its_own_loss() -> None:
 def test_an_honest_clone_passes_and_improves_the_core(lesson: Teaching, core: State) -> None:
     returned = arrival(train(lesson.room, core, private_rows(lesson.room), steps=60), core)
     assert lesson.examine(core, returned).accepted
-    before, after = (lesson.judge.verdict(lesson.room.frozen(s)) for s in (core, lesson.teach(core, [returned], 1).state))
+    before, after = (
+        lesson.judge.verdict(lesson.room.frozen(s)) for s in (core, lesson.teach(core, [returned], 1).state)
+    )
     assert after.loss < before.loss
 
 
 def test_clones_of_one_class_each_do_not_make_the_core_forget(lesson: Teaching, core: State) -> None:
-    room, taught, version = lesson.room, core, 0
+    room, taught = lesson.room, core
     before = room.scores(room.frozen(core)).argmax(1) == room.known
-    for answer in (0, 1, 2, 0):
+    for version, answer in enumerate((0, 1, 2, 0), start=1):
         returned = arrival(train(room, taught, private_rows(room, answer)), taught)
-        version += 1
         taught = lesson.teach(taught, [returned], version).state
     after = room.scores(room.frozen(taught)).argmax(1) == room.known
     assert after.double().mean() >= before.double().mean() - 0.04  # four lessons, 0.01 each
@@ -74,7 +75,9 @@ def test_without_a_trial_merged_clones_of_one_class_do(lesson: Teaching, core: S
     fedasync = teaching(rule="fedasync", trial=TrialConfig(shares=()))
     taught = core
     for version in range(1, 4):
-        taught = fedasync.teach(taught, [arrival(train(room, taught, private_rows(room, 0), steps=60), taught)], version).state
+        taught = fedasync.teach(
+            taught, [arrival(train(room, taught, private_rows(room, 0), steps=60), taught)], version
+        ).state
     right = (room.scores(room.frozen(taught)).argmax(1) == room.known).double().mean()
     assert right < 0.6
 
@@ -89,7 +92,9 @@ def test_attacks_are_refused_or_do_no_harm(lesson: Teaching, core: State, attack
         return
     if attack in ("sign_flip", "free_rider"):
         assert not decision.accepted
-    before, after = (lesson.judge.verdict(lesson.room.frozen(s)) for s in (core, lesson.teach(core, [returned], 1).state))
+    before, after = (
+        lesson.judge.verdict(lesson.room.frozen(s)) for s in (core, lesson.teach(core, [returned], 1).state)
+    )
     assert after.loss <= before.loss
     assert after.floor >= before.floor - 0.01
 

@@ -31,6 +31,7 @@ from stillhouse.training.precision import torch_memory_format
 from stillhouse.training.settings import TrainingConfig
 
 BATCH = 512
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Classroom:
     image_size: int
     training: TrainingConfig
     """How the first core is trained; seed, precision and memory layout are those of every lesson."""
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     @cached_property
     def template(self) -> Method:
@@ -121,7 +122,9 @@ class Classroom:
         """Views of the images held out; the same every time."""
         store = self.store.to(self.device)
         for index in torch.split(self.held_out, BATCH):
-            views = augment(store.gather(index), store.sizes[index], index, plan, self.image_size, self.training.seed, 0)
+            views = augment(
+                store.gather(index), store.sizes[index], index, plan, self.image_size, self.training.seed, 0
+            )
             yield Batch(views, index.to(self.device))
 
     @torch.no_grad()

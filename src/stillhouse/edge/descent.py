@@ -1,4 +1,4 @@
-"""A short training without a run directory: the same loop for the first core, for a lesson and for a user played here."""
+"""A short training without a run directory: the loop of a lesson, and of a user that is played here."""
 
 from collections.abc import Callable, Iterable
 from itertools import islice

@@ -2,8 +2,8 @@
 
 Source: Lee, Yoo, Kwak 2020, "Asynchronous Edge Learning using Cloned Knowledge Distillation" and its third version,
 "Edge Bias in Federated Learning and its Solution by Buffered Knowledge Distillation" (arXiv:2010.10338), for
-distillation between clones, attending, retaining and the buffer. No equation or setting of theirs is known to us: losses
-and defaults are ours, chosen by `benchmarks/edge_rules.py`.
+distillation between clones, attending, retaining and the buffer. No equation or setting of theirs is known to us:
+losses and defaults are ours, chosen by `benchmarks/edge_rules.py`.
 
 Letters: B images of a batch, C scores of an image, K clones.
 """
@@ -216,8 +216,13 @@ class _Frozen:
             for scores, clone in zip(said, self.clones, strict=True)
         ]
         if self.offsets:
-            changes = [[depth - offset for depth in change] for change, offset in zip(changes, self.offsets, strict=True)]
-        return [residual(core, moves, self.strengths) for core, moves in zip(buffer, zip(*changes, strict=True), strict=True)]
+            changes = [
+                [depth - offset for depth in change] for change, offset in zip(changes, self.offsets, strict=True)
+            ]
+        return [
+            residual(core, moves, self.strengths)
+            for core, moves in zip(buffer, zip(*changes, strict=True), strict=True)
+        ]
 
     def _weights(self, target: Tensor, before: Tensor, labels: Tensor) -> Tensor:
         if self.config.listen == "everywhere" or not isinstance(self.comparison, ByClasses):

@@ -61,7 +61,12 @@ def check_structure(core: State, returned: object) -> Decision:
 
 def _problem(name: str, wanted: Tensor, found: object) -> str:
     """What is wrong with one tensor; nothing where all is well."""
-    if not isinstance(found, Tensor) or found.layout != torch.strided or found.device.type != "cpu" or found.is_quantized:
+    if (
+        not isinstance(found, Tensor)
+        or found.layout != torch.strided
+        or found.device.type != "cpu"
+        or found.is_quantized
+    ):
         return "not a plain tensor on the CPU"
     if found.shape != wanted.shape:
         return f"shape {list(found.shape)} instead of {list(wanted.shape)}"
@@ -120,15 +125,17 @@ def check_scores(core: Tensor, clone: Tensor, teacher: Tensor, labels: Tensor, c
     if config.useful:
         gain = useful_gain(core, clone, teacher, labels)
         if gain < config.least_gain:
-            return Decision(False, f"held-out images: what was changed does not help (cross-entropy falls by {gain:.2g})")
+            return Decision(
+                False, f"held-out images: what was changed does not help (cross-entropy falls by {gain:.2g})"
+            )
     return ACCEPTED
 
 
 def useful_gain(core: Tensor, clone: Tensor, teacher: Tensor, labels: Tensor) -> float:
     """By how much the calibrated core's cross-entropy falls with as much as is best of what a user changed; at least 0.
 
-    In nats; 0 for an untouched clone. The part of the change that is alike for all images is left out, so that a user's own
-    mixture of classes speaks neither for nor against it. Arguments as in `check_scores`.
+    In nats; 0 for an untouched clone. The part of the change that is alike for all images is left out, so that a user's
+    own mixture of classes speaks neither for nor against it. Arguments as in `check_scores`.
     """
     change = (teacher - clone).double()
     change = change - common(change, labels)
@@ -138,9 +145,7 @@ def useful_gain(core: Tensor, clone: Tensor, teacher: Tensor, labels: Tensor) ->
     return max(0.0, (before - after).item())
 
 
-def check_vectors(
-    core: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], config: GateConfig
-) -> Decision:
+def check_vectors(core: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], config: GateConfig) -> Decision:
     """Whether a clone without classes still tells images apart about as the core does.
 
     Args:
@@ -152,7 +157,9 @@ def check_vectors(
         return Decision(False, "held-out images: the clone's vectors are not finite", hostile=True)
     rank, own_rank = (effective_rank(pair[0].double()).item() for pair in (teacher, core))
     if not rank >= config.rank_share * own_rank:
-        return Decision(False, f"held-out images: vectors use {rank:.1f} directions, and those of the core {own_rank:.1f}")
+        return Decision(
+            False, f"held-out images: vectors use {rank:.1f} directions, and those of the core {own_rank:.1f}"
+        )
     now, before = align(*teacher), align(*core)
     for name, value, own in _drifts(now, before):
         if not abs(value - own) <= config.drift * abs(own):

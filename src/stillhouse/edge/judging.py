@@ -82,7 +82,11 @@ class VectorJudge(Judge):
         if len(self.room.labels.classes) < 2 or bool((known < 0).any()) or bool((wanted < 0).any()):
             return rest
         found = classify(
-            self.room.embed(method, self.room.held_out), self.room.embed(method, bank), known, k=K, temperature=TEMPERATURE
+            self.room.embed(method, self.room.held_out),
+            self.room.embed(method, bank),
+            known,
+            k=K,
+            temperature=TEMPERATURE,
         )
         return {"knn": accuracy(F.one_hot(found).double(), wanted), **rest}
 

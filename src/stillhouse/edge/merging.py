@@ -45,7 +45,9 @@ def average(states: Sequence[State], shares: Sequence[float]) -> State:
 
 def mix(core: State, other: State, share: float) -> State:
     """`(1 - share) core + share other`; the core itself, to the last bit, at 0."""
-    return average([core, other], [1.0 - share, share]) if share else {name: value.clone() for name, value in core.items()}
+    return (
+        average([core, other], [1.0 - share, share]) if share else {name: value.clone() for name, value in core.items()}
+    )
 
 
 def moved_by(core: State, arrivals: Sequence[Arrival], strengths: Sequence[float]) -> State:

@@ -24,7 +24,7 @@ def cloned(teachers: Sequence[Tensor]) -> Tensor:
 
 
 def mean_shares(teachers: Sequence[Tensor], temperature: float) -> Tensor:
-    """Scores whose softmax at `temperature` is the mean of the clones' own; with one clone, its scores up to a constant.
+    """Scores whose softmax at `temperature` is the mean of the clones' own; those of one clone, up to a constant.
 
     Args:
         teachers: K of scores `[N, C]`.

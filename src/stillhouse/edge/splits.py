@@ -27,7 +27,7 @@ def identical(labels: Tensor, users: int, seed: int) -> list[Tensor]:
 
 
 def dirichlet(labels: Tensor, users: int, alpha: float, seed: int) -> list[Tensor]:
-    """Each class is dealt out by shares drawn from a symmetric Dirichlet distribution: the smaller alpha, the more skew.
+    """Each class is dealt out by shares from a symmetric Dirichlet distribution: the smaller alpha, the more skew.
 
     Args:
         labels: int64 `[N]`.

@@ -180,5 +180,3 @@ def _lasting(training: TrainingConfig, stream: ViewStream) -> TrainingConfig:
 def _mean(values: Sequence[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
-
-

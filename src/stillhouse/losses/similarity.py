@@ -112,7 +112,9 @@ def cosines_to_others(rows: Tensor) -> Tensor:
     return cosines[others].view(count, count - 1)
 
 
-def relational_divergence(student: Tensor, teacher: Tensor, student_temperature: float, teacher_temperature: float) -> Tensor:
+def relational_divergence(
+    student: Tensor, teacher: Tensor, student_temperature: float, teacher_temperature: float
+) -> Tensor:
     """KL divergence of how the student sees the other images of the batch from how its teacher does.
 
     0 when both are equal up to a rotation and a scale of either side and the temperatures agree. Widths may differ.
