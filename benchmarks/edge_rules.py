@@ -5,8 +5,8 @@
 Ten classes, each a mixture of normal clouds in 27 dimensions that are the pixels of images of 3 x 3; a network with two
 hidden layers. The server holds 600 labelled images and 200 more to decide by, ten users hold 600 each, and all users
 train at the same time, so that a clone that comes back is about nine versions old. The rules and the lesson are those
-of `stillhouse.edge`; a run takes seconds. Prints accuracy on 2,000 test images after the last visit and the worst on the
-way, in percent, mean over seeds.
+of `stillhouse.edge`; a run takes seconds. Prints accuracy on 2,000 test images after the last visit and the worst on
+the way, in percent, mean over seeds.
 """
 
 import argparse
