@@ -12,8 +12,8 @@ import stillhouse
 from stillhouse.cli.main import main
 from stillhouse.edge.core import Beginning, create_core, open_lesson, read_core
 from stillhouse.edge.folder import StateFolder
-from stillhouse.edge.travel import unpack
 from stillhouse.errors import RunError, SettingsError
+from stillhouse.methods.travel import unpack
 from stillhouse.recipes.preparing import prepare
 from stillhouse.recipes.recipe import read_recipe
 from tests.edge.fleet import Averaging

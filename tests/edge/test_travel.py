@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from stillhouse.edge.travel import STAYING, pack, travelling_names, unpack
 from stillhouse.errors import RunError
 from stillhouse.methods.table import METHODS
+from stillhouse.methods.travel import STAYING, pack, travelling_names, unpack
 from tests.methods.conftest import build_method
 
 

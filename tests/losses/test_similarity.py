@@ -9,7 +9,13 @@ from torch.nn import functional as F
 
 from stillhouse.losses import strips
 from stillhouse.losses.contrastive import queue_nce
-from stillhouse.losses.similarity import seed_cross_entropy, similarity_divergence
+from stillhouse.losses.regression import cosine_distance
+from stillhouse.losses.similarity import (
+    cosines_to_others,
+    relational_divergence,
+    seed_cross_entropy,
+    similarity_divergence,
+)
 
 
 def rows(count: int, dim: int = 6, seed: int = 0) -> Tensor:
@@ -122,3 +128,36 @@ def test_queue_nce_sees_its_own_key_and_the_queue_only() -> None:
     assert queue_nce(query, key, queue, 0.2).item() == pytest.approx(sum(each) / 3)
     same = rows(1)
     assert queue_nce(same, same, same.expand(6, -1), 0.2).item() == pytest.approx(math.log(7))
+
+
+def slow_relations(student: Tensor, teacher: Tensor, student_t: float, teacher_t: float) -> float:
+    total = 0.0
+    for i in range(len(student)):
+        others = [j for j in range(len(student)) if j != i]
+        seen = [math.exp(float(F.cosine_similarity(student[i], student[j], 0)) / student_t) for j in others]
+        wanted = [math.exp(float(F.cosine_similarity(teacher[i], teacher[j], 0)) / teacher_t) for j in others]
+        for a, b in zip(seen, wanted, strict=True):
+            total += b / sum(wanted) * math.log((b / sum(wanted)) / (a / sum(seen)))
+    return total / len(student)
+
+
+def test_relations_equal_a_slow_loop() -> None:
+    student, teacher = 3 * rows(6, seed=1), rows(6, 4, seed=2)
+    loss = relational_divergence(student, teacher, 0.2, 0.1)
+    assert loss.item() == pytest.approx(slow_relations(student, teacher, 0.2, 0.1), abs=1e-12)
+
+
+def test_relations_do_not_see_rotation_or_scale_but_directions_do() -> None:
+    student, turn = rows(6, seed=1), torch.linalg.qr(rows(6, seed=3)).Q
+    turned = 5 * student @ turn
+    assert relational_divergence(student, turned, 0.1, 0.1).item() == pytest.approx(0, abs=1e-12)
+    teacher = rows(6, seed=2)
+    expected = relational_divergence(student, teacher, 0.1, 0.1).item()
+    assert relational_divergence(student, 2 * teacher @ turn, 0.1, 0.1).item() == pytest.approx(expected, abs=1e-12)
+    assert cosine_distance(student, turned).item() > 0.1
+
+
+def test_orthogonal_vectors_see_all_others_alike() -> None:
+    one, two = torch.eye(5, dtype=torch.float64), torch.linalg.qr(rows(5, 5, seed=1)).Q
+    assert relational_divergence(one, two, 0.1, 0.1).item() == pytest.approx(0, abs=1e-12)
+    torch.testing.assert_close((cosines_to_others(one) / 0.1).softmax(1), torch.full((5, 4), 0.25, dtype=torch.float64))

@@ -23,9 +23,9 @@ from stillhouse.edge.folder import StateFolder, read_weights
 from stillhouse.edge.leases import LeaseConfig
 from stillhouse.edge.lesson import Lesson, State
 from stillhouse.edge.rates import WebConfig
-from stillhouse.edge.travel import pack, travelling_names, unpack
 from stillhouse.errors import RunError, SettingsError
 from stillhouse.files import write_atomically
+from stillhouse.methods.travel import pack, travelling_names, unpack
 from stillhouse.recipes.directory import Run
 from stillhouse.recipes.preparing import prepare
 from stillhouse.training.checkpoint import read_checkpoint

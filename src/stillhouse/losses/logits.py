@@ -64,3 +64,15 @@ def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float)
     seen = (student.to(dtype) / temperature).log_softmax(1)
     wanted = (teacher.detach().to(dtype) / temperature).log_softmax(1)
     return temperature**2 * F.kl_div(seen, wanted, reduction="batchmean", log_target=True)
+
+
+def distillation_of_each(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """`knowledge_distillation` of every image by itself, so that images can be weighed; its mean is that loss.
+
+    Returns:
+        `[B]`, in nats times the squared temperature.
+    """
+    dtype = torch.promote_types(student.dtype, torch.float32)
+    seen = (student.to(dtype) / temperature).log_softmax(1)
+    wanted = (teacher.detach().to(dtype) / temperature).log_softmax(1)
+    return temperature**2 * F.kl_div(seen, wanted, reduction="none", log_target=True).sum(1)

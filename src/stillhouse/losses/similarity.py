@@ -100,6 +100,47 @@ def cross_view_divergence(
         return F.kl_div(seen, wanted, reduction="batchmean", log_target=True)
 
 
+def cosines_to_others(rows: Tensor) -> Tensor:
+    """Cosine of every row to every other row of its batch, its own left out.
+
+    Rotating or scaling all rows changes nothing. 0 everywhere for orthogonal rows.
+
+    Args:
+        rows: `[B, D]`, B > 1.
+
+    Returns:
+        `[B, B - 1]`, the others in their order.
+    """
+    rows, count = unit(rows), len(rows)
+    with torch.autocast(rows.device.type, enabled=False):
+        cosines = rows @ rows.T
+    others = ~torch.eye(count, dtype=torch.bool, device=rows.device)
+    return cosines[others].view(count, count - 1)
+
+
+def relational_divergence(
+    student: Tensor, teacher: Tensor, student_temperature: float, teacher_temperature: float
+) -> Tensor:
+    """KL divergence of how the student sees the other images of the batch from how its teacher does.
+
+    0 when both are equal up to a rotation and a scale of either side and the temperatures agree. Widths may differ.
+
+    Args:
+        student: `[B, D_s]`, B > 1.
+        teacher: `[B, D_t]`, of the same views; no gradient flows into it.
+        student_temperature: divides the student's cosines; above 0.
+        teacher_temperature: divides the teacher's; above 0.
+
+    Returns:
+        Mean over the B images, in nats.
+
+    Source: similarity distillation as in SEED and FLESD, inside the batch and without the image itself.
+    """
+    seen = (cosines_to_others(student) / student_temperature).log_softmax(1)
+    wanted = (cosines_to_others(teacher.detach()) / teacher_temperature).log_softmax(1)
+    return F.kl_div(seen, wanted, reduction="batchmean", log_target=True)
+
+
 class _StripedSoftCrossEntropy(torch.autograd.Function):
     """Of unit rows; the gradient flows into the student alone."""
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stillhouse.errors import RunError
 from stillhouse.methods.method import Method
+from stillhouse.networks.encoder import Encoder
 from stillhouse.networks.memory import MemoryBank
 from stillhouse.networks.queue import Queue
 from stillhouse.networks.teacher import MomentumTeacher
@@ -68,3 +69,15 @@ def student_of(method: Method, teacher: MomentumTeacher[nn.Module]) -> nn.Module
         if id(module) not in inside and {name: value.shape for name, value in module.state_dict().items()} == wanted:
             return module
     raise AssertionError("a moving average without a student")
+
+
+def learning_encoder(method: Method) -> Encoder:
+    """The encoder that learns by gradient: the one that is kept, or the one that it is a moving average of."""
+    kept = method.encoder
+    for teacher in staying_modules(method):
+        places = [name for name, module in teacher.named_modules() if module is kept]
+        if isinstance(teacher, MomentumTeacher) and places:
+            found = student_of(method, teacher).get_submodule(places[0].removeprefix("module").removeprefix("."))
+            assert isinstance(found, Encoder)
+            return found
+    return kept

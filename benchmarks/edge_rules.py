@@ -1,0 +1,246 @@
+"""Rules by which clones teach a core: which forgets under label skew, which does not?
+
+    python benchmarks/edge_rules.py --splits iid dirichlet-0.3 --rules distil fedbuff --seeds 3 --out edge_rules.md
+
+Ten classes, each a mixture of normal clouds in 27 dimensions that are the pixels of images of 3 x 3; a network with two
+hidden layers. The server holds 600 labelled images and 200 more to decide by, ten users hold 600 each, and all users
+train at the same time, so that a clone that comes back is about nine versions old. The rules and the lesson are those
+of `stillhouse.edge`; a run takes seconds. Prints accuracy on 2,000 test images after the last visit and the worst on
+the way, in percent, mean over seeds.
+"""
+
+import argparse
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stillhouse.data.cachefile import Catalog
+from stillhouse.data.labels import find_labels
+from stillhouse.data.pixels import HeldStore
+from stillhouse.data.stream import ViewStream
+from stillhouse.data.views import View, ViewPlan
+from stillhouse.edge.classroom import Classroom, seeded
+from stillhouse.edge.descent import descend, own_loss
+from stillhouse.edge.distiller import DistillingConfig
+from stillhouse.edge.gate import accuracy
+from stillhouse.edge.lesson import Arrival, State
+from stillhouse.edge.splits import dirichlet, few_classes, identical
+from stillhouse.edge.teaching import EdgeConfig, Teaching, TrialConfig
+from stillhouse.methods.finetune import FineTune, FineTuneConfig
+from stillhouse.methods.method import Method
+from stillhouse.methods.travel import pack
+from stillhouse.networks.plain import PlainEncoder
+from stillhouse.schedules import constant
+from stillhouse.training.optimizers import make_optimizer
+from stillhouse.training.settings import TrainingConfig
+from timing import Row, Table, parser, prepare, report
+
+CLASSES, CLOUDS, SIDE, NOISE, SCALE = 10, 5, 3, 1.2, 24.0
+SERVER, DECIDING, USERS, EACH, TEST = 600, 200, 10, 600, 2000
+AS_IT_IS = ViewPlan(
+    views=(View(min_area=1.0, aspect=(1.0, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0),),
+)
+CORE = TrainingConfig(
+    epochs=60, batch_size=64, learning_rate=0.4, warmup_epochs=0, optimizer="sgd", weight_decay=5e-4, decay_all=True,
+    precision="fp32", memory_format="contiguous",
+)  # fmt: skip
+UNSEEN = TrialConfig(shares=())
+LOCAL_EPOCHS, LOCAL_BATCH, LOCAL_RATE = 5, 64, 0.02
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A rule, how many clones wait for each other, and the pull of a user's training to where it began."""
+
+    config: EdgeConfig
+    waiting: int = 1
+    proximal: float = 0.0
+
+
+def distilling(**settings: object) -> EdgeConfig:
+    """The default rule with other settings."""
+    return EdgeConfig(distilling=replace(DistillingConfig(batch_size=64), **settings))  # type: ignore[arg-type]
+
+
+OURS = distilling()
+RULES: dict[str, Contestant] = {
+    "extra epochs": Contestant(replace(OURS, rule="rehearse", trial=UNSEEN)),
+    "fedasync": Contestant(EdgeConfig(rule="fedasync", trial=UNSEEN)),
+    "fedasync, proximal": Contestant(EdgeConfig(rule="fedasync", trial=UNSEEN), proximal=0.1),
+    "fedbuff": Contestant(EdgeConfig(rule="fedbuff", trial=UNSEEN), waiting=10),
+    "feddf": Contestant(replace(OURS, rule="feddf", trial=UNSEEN), waiting=10),
+    "cloned": Contestant(
+        replace(distilling(target="clone", student="core", strengths="equal", epochs=5.0, attend=0.7), trial=UNSEEN)
+    ),
+    "buffered": Contestant(
+        replace(
+            distilling(target="clone", student="core", strengths="equal", epochs=5.0, attend=0.7, retain=3.0),
+            trial=UNSEEN,
+        )
+    ),
+    "residual": Contestant(distilling(student="core", attend=0.7, temperature=1.0)),
+    "residual, where better": Contestant(
+        distilling(student="core", attend=0.7, temperature=1.0, listen="where_better")
+    ),
+    "merged": Contestant(distilling(epochs=0.0)),
+    "merged, no trial": Contestant(replace(OURS, trial=UNSEEN)),
+    "merged, extra epochs": Contestant(distilling(attend=0.0)),
+    "default": Contestant(OURS),
+    "default, five wait": Contestant(OURS, waiting=5),
+    "default, ten wait": Contestant(OURS, waiting=10),
+    "default, proximal": Contestant(OURS, proximal=0.1),
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """Images of everybody, the server's classroom, the users' rows and the rows of the test."""
+
+    room: Classroom
+    users: Sequence[Tensor]
+    test: Tensor
+
+
+SPLITS: dict[str, Callable[[Tensor, int], list[Tensor]]] = {
+    "iid": lambda labels, seed: identical(labels, USERS, seed),
+    "dirichlet-1": lambda labels, seed: dirichlet(labels, USERS, 1.0, seed),
+    "dirichlet-0.3": lambda labels, seed: dirichlet(labels, USERS, 0.3, seed),
+    "dirichlet-0.1": lambda labels, seed: dirichlet(labels, USERS, 0.1, seed),
+    "two-classes": lambda labels, seed: few_classes(labels, USERS, 2, seed),
+}
+
+
+def make_world(split: str, seed: int) -> World:
+    """Draw the clouds, the images and who holds what."""
+    draw = np.random.default_rng(seed)
+    count, width = SERVER + DECIDING + USERS * EACH + TEST, 3 * SIDE * SIDE
+    centres = draw.normal(size=(CLASSES, CLOUDS, width))
+    labels = np.arange(count) % CLASSES  # every part holds all classes alike
+    points = centres[labels, draw.integers(0, CLOUDS, count)] + NOISE * draw.normal(size=(count, width))
+    pixels = np.clip(np.round(128 + SCALE * points), 0, 255).astype(np.uint8).reshape(count, SIDE, 3, SIDE)
+    names = [str(number) for number in range(count)]
+    sizes = np.full((count, 2), SIDE, dtype=np.int64)
+    catalog = Catalog(names, labels.astype(np.int64), sizes, tuple(map(str, range(CLASSES))), ())
+    store = HeldStore(pixels, catalog, labels=True)
+    learnt, deciding, owned, test = torch.arange(count).split([SERVER, DECIDING, USERS * EACH, TEST])
+
+    def build(chosen: int) -> Method:
+        with seeded(chosen, torch.device("cpu")):
+            network = nn.Sequential(
+                nn.Flatten(), nn.Linear(width, 64), nn.ReLU(inplace=True), nn.Linear(64, 64), nn.ReLU(inplace=True)
+            )
+            encoder = PlainEncoder(network, SIDE, (128 / 255,) * 3, (SCALE / 255,) * 3)
+            config = FineTuneConfig(head_layer=0, zero_output=False, views=AS_IT_IS)
+            return FineTune(config, encoder, nn.Sequential(), find_labels(store))
+
+    hands = SPLITS[split](store.labels[owned], seed)
+    return World(
+        Classroom(build, store, learnt, deciding, SIDE, replace(CORE, seed=seed)), [owned[hand] for hand in hands], test
+    )
+
+
+def train_user(world: World, user: int, clone: State, visit: int, proximal: float) -> State:
+    """What a user sends back."""
+    room, rows = world.room, world.users[user]
+    seed = room.seed_of(1_000_000 + 1_000 * user + visit)
+    with seeded(seed, room.device):
+        method = room.method(clone)
+        begin = [parameter.detach().clone() for parameter in method.parameters()]
+        own = own_loss(method)
+
+        def pull() -> Tensor:
+            moves = zip(method.parameters(), begin, strict=True)
+            return 0.5 * proximal * torch.stack([(now - then).square().sum() for now, then in moves]).sum()
+
+        stream = ViewStream(
+            store=room.store, plan=method.views, image_size=SIDE, batch_size=min(LOCAL_BATCH, len(rows)), seed=seed,
+            rows=rows,
+        )  # fmt: skip
+        optimizer = make_optimizer("sgd", method, weight_decay=5e-4, momentum=0.9, decay_all=True)
+        steps = LOCAL_EPOCHS * EACH // LOCAL_BATCH  # alike for all, however many images they hold
+        batches = islice(stream.batches(0), steps)
+        loss = own if not proximal else lambda batch, progress: own(batch, progress) + pull()
+        descend(method, batches, loss, optimizer, lambda progress: LOCAL_RATE * constant(progress), steps)
+    return pack(method)
+
+
+def run(world: World, contestant: Contestant, first: State, visits: int, seed: int) -> list[float]:
+    """Test accuracy of the first core and after every lesson."""
+    room = world.room
+    teaching = Teaching(room, contestant.config)
+
+    def tested(state: State) -> float:
+        method = room.frozen(state)
+        assert method.classifier is not None
+        with torch.no_grad():
+            scores = torch.cat([method.classifier(images) for images in room.images(world.test)])
+        return accuracy(scores, find_labels(room.store).of[world.test])
+
+    core, version, history = first, 0, [tested(first)]
+    out = dict.fromkeys(range(USERS), (core, 0))
+    shuffle, waiting = random.Random(seed), list[Arrival]()
+    order = [user for _ in range(visits) for user in shuffle.sample(range(USERS), USERS)]
+    for visit, user in enumerate(order):
+        base, base_version = out[user]
+        state = train_user(world, user, base, visit, contestant.proximal)
+        waiting.append(Arrival(str(user), base_version, version - base_version, state, base))
+        if len(waiting) == contestant.waiting:
+            version += 1
+            core, waiting = teaching.teach(core, waiting, version).state, []
+            history.append(tested(core))
+        out[user] = core, version
+    return history
+
+
+def main() -> None:
+    """Compare the rules that are asked for on the splits that are asked for."""
+    arguments = options().parse_args()
+    device = prepare()
+    found: dict[str, dict[str, list[list[float]]]] = {}
+    for split in arguments.splits:
+        for seed in range(arguments.seeds):
+            world = make_world(split, seed)
+            first = Teaching(world.room, OURS).start().state
+            for name in ["core only", *arguments.rules]:
+                visits = 0 if name == "core only" else arguments.visits
+                history = run(world, RULES.get(name, Contestant(OURS)), first, visits, seed)
+                found.setdefault(name, {}).setdefault(split, []).append(history)
+                print(
+                    f"{split} seed {seed} {name}: {100 * history[-1]:.1f}, worst {100 * min(history):.1f}", flush=True
+                )
+    visits = f"{arguments.visits} visits of each of {USERS} users, {arguments.seeds} seeds"
+    rows = [row(name, scores) for name, scores in found.items()]
+    report(
+        [Table(f"test accuracy in %, after the last visit / the worst on the way; {visits}", rows)],
+        device,
+        arguments.out,
+    )
+
+
+def row(name: str, scores: Mapping[str, list[list[float]]]) -> Row:
+    """One line of the table."""
+    cells: Row = {"rule": name}
+    for split, histories in scores.items():
+        last, worst = (statistics.mean(pick) for pick in ([h[-1] for h in histories], [min(h) for h in histories]))
+        cells[split] = f"{100 * last:.1f} / {100 * worst:.1f}"
+    return cells
+
+
+def options() -> argparse.ArgumentParser:
+    """Of the command line."""
+    made = parser(__doc__ or "", rounds=1)
+    made.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
+    made.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
+    made.add_argument("--seeds", type=int, default=3)
+    made.add_argument("--visits", type=int, default=3, help="of each user (%(default)s)")
+    return made
+
+
+if __name__ == "__main__":
+    main()
