@@ -25,13 +25,13 @@ from stillhouse.data.labels import find_labels
 from stillhouse.data.pixels import HeldStore
 from stillhouse.data.stream import ViewStream
 from stillhouse.data.views import View, ViewPlan
-from stillhouse.edge.classroom import Classroom, seeded
-from stillhouse.edge.descent import descend, own_loss
-from stillhouse.edge.distiller import DistillingConfig
-from stillhouse.edge.gate import accuracy
+from stillhouse.edge.learning.classroom import Classroom, seeded
+from stillhouse.edge.learning.descent import descend, own_loss
+from stillhouse.edge.learning.distiller import DistillingConfig
+from stillhouse.edge.learning.gate import accuracy
+from stillhouse.edge.learning.splits import dirichlet, few_classes, identical
+from stillhouse.edge.learning.teaching import EdgeConfig, Teaching, TrialConfig
 from stillhouse.edge.lesson import Arrival, State
-from stillhouse.edge.splits import dirichlet, few_classes, identical
-from stillhouse.edge.teaching import EdgeConfig, Teaching, TrialConfig
 from stillhouse.methods.finetune import FineTune, FineTuneConfig
 from stillhouse.methods.method import Method
 from stillhouse.methods.travel import pack

@@ -24,15 +24,15 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from stillhouse.edge.authority import Authority
-from stillhouse.edge.invites import invite
-from stillhouse.edge.leases import LeaseConfig
 from stillhouse.edge.lesson import Arrival, Decision, Lesson, State, Taught
-from stillhouse.edge.rates import WebConfig
-from stillhouse.edge.service import Service
-from stillhouse.edge.serving import listen, running
+from stillhouse.edge.service.authority import Authority
+from stillhouse.edge.service.invites import invite
+from stillhouse.edge.service.leases import LeaseConfig
+from stillhouse.edge.service.rates import WebConfig
+from stillhouse.edge.service.service import Service
+from stillhouse.edge.service.serving import listen, running
+from stillhouse.edge.service.web import edge_app
 from stillhouse.edge.signing import EMPTY, sign
-from stillhouse.edge.web import edge_app
 from timing import Bar, Row, Table, parser, prepare, report
 
 MEGABYTE = 10**6

@@ -33,12 +33,13 @@ def init(
 ) -> None:
     """Make a state folder: the first core, certificates, an empty list of devices."""
     from stillhouse.config import parse_assignment
-    from stillhouse.edge.authority import Authority
-    from stillhouse.edge.core import create_core
-    from stillhouse.edge.folder import StateFolder
+    from stillhouse.edge.learning.opening import read_lesson
+    from stillhouse.edge.service.authority import Authority
+    from stillhouse.edge.service.core import create_core
+    from stillhouse.edge.service.folder import StateFolder
 
     changes = dict(map(parse_assignment, settings)) | ({"service.names": name} if name else {})
-    known = create_core(state, core, data, changes)
+    known = create_core(state, core, data, changes, read_lesson)
     Authority.create(StateFolder(state).authority).issue(known.service.names)
     typer.echo(f"made: {state}\nnext: stillhouse edge invite NAME --state {state}; stillhouse edge serve {state}")
 
@@ -50,11 +51,11 @@ def invite(
     url: Annotated[str, typer.Option("--url", help="Where it finds the server, if not by its first name.")] = "",
 ) -> None:
     """Let a device in: writes NAME.invite, which holds its key; carry it there by a safe way."""
-    from stillhouse.edge.authority import Authority
-    from stillhouse.edge.core import read_core
-    from stillhouse.edge.database import Database
-    from stillhouse.edge.folder import StateFolder
-    from stillhouse.edge.invites import invite as let_in
+    from stillhouse.edge.service.authority import Authority
+    from stillhouse.edge.service.core import read_core
+    from stillhouse.edge.service.database import Database
+    from stillhouse.edge.service.folder import StateFolder
+    from stillhouse.edge.service.invites import invite as let_in
 
     known, folder, path = read_core(state), StateFolder(state), Path(f"{name}.invite")
     if path.exists():
@@ -71,10 +72,10 @@ def invite(
 @app.command()
 def revoke(name: Annotated[str, typer.Argument(help="Of the device.")], state: StateOption) -> None:
     """Shut a device out at once."""
-    from stillhouse.edge.core import read_core
-    from stillhouse.edge.database import Database
-    from stillhouse.edge.folder import StateFolder
-    from stillhouse.edge.invites import revoke as shut_out
+    from stillhouse.edge.service.core import read_core
+    from stillhouse.edge.service.database import Database
+    from stillhouse.edge.service.folder import StateFolder
+    from stillhouse.edge.service.invites import revoke as shut_out
 
     database = Database(read_core(state).service.database or StateFolder(state).database_url)
     try:
@@ -88,10 +89,10 @@ def revoke(name: Annotated[str, typer.Argument(help="Of the device.")], state: S
 def status(state: StateArgument) -> None:
     """Devices, leases and the core, as they are now."""
     from stillhouse.cli.fleet import status_tables
-    from stillhouse.edge.core import read_core
-    from stillhouse.edge.database import Database
-    from stillhouse.edge.folder import StateFolder
-    from stillhouse.edge.status import read_status
+    from stillhouse.edge.service.core import read_core
+    from stillhouse.edge.service.database import Database
+    from stillhouse.edge.service.folder import StateFolder
+    from stillhouse.edge.service.status import read_status
 
     database = Database(read_core(state).service.database or StateFolder(state).database_url)
     try:
@@ -103,8 +104,8 @@ def status(state: StateArgument) -> None:
 @app.command()
 def serve(state: StateArgument) -> None:
     """Serve devices over HTTPS and teach the core by what they return, until Ctrl-C."""
-    from stillhouse.edge.opening import open_teaching
-    from stillhouse.edge.serving import serve as serve_state
+    from stillhouse.edge.learning.opening import open_teaching
+    from stillhouse.edge.service.serving import serve as serve_state
 
     try:
         serve_state(state, open_teaching, typer.echo)

@@ -4,8 +4,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stillhouse.edge.status import Status
-from stillhouse.edge.words import ago, numbers, size, span
+from stillhouse.edge.service.status import Status
+from stillhouse.edge.service.words import ago, numbers, size, span
 
 NEWEST = 15
 

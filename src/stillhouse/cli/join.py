@@ -29,15 +29,15 @@ def join(
 ) -> None:
     """Let a core learn from this machine's images: borrow a clone, train it here, give it back; again and again."""
     try:
-        from stillhouse.edge.client import Client, read_invite
+        from stillhouse.edge.device.client import Client, read_invite
     except ImportError as error:
         raise SettingsError(f"edge: {error.name} is not installed; pip install 'stillhouse[edge]'") from error
     from rich.console import Console
 
     from stillhouse.cli.terminal import Terminal
-    from stillhouse.edge.device import Device
-    from stillhouse.edge.limits import Limits, parse_size
-    from stillhouse.edge.privacy import PrivacyConfig
+    from stillhouse.edge.device.device import Device
+    from stillhouse.edge.device.limits import Limits, parse_size
+    from stillhouse.edge.device.privacy import PrivacyConfig
 
     if bool(clip) != bool(noise):
         raise SettingsError("--clip and --noise: only one of them keeps nothing private; give both")

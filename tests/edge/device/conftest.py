@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from stillhouse.edge.client import Client
-from stillhouse.edge.device import Device
+from stillhouse.edge.device.client import Client
+from stillhouse.edge.device.device import Device
 from stillhouse.methods.travel import pack
 from stillhouse.recipes.preparing import prepare
 from stillhouse.recipes.run import alongside, as_wanted

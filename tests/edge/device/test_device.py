@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from stillhouse.edge import client as client_module
-from stillhouse.edge.client import Client, read_invite
-from stillhouse.edge.device import Device
-from stillhouse.edge.limits import Limits
-from stillhouse.edge.privacy import PrivacyConfig
+from stillhouse.edge.device import client as client_module
+from stillhouse.edge.device.client import Client, read_invite
+from stillhouse.edge.device.device import Device
+from stillhouse.edge.device.limits import Limits
+from stillhouse.edge.device.privacy import PrivacyConfig
 from stillhouse.errors import DataError, Interrupted, RunError, SettingsError
 from tests.edge.device.conftest import RECIPE, Join, save_images
 from tests.edge.device.wire import TEXT, Core, make_certificates, serving
@@ -217,7 +217,7 @@ def test_minutes_end_a_visit_with_what_was_learnt_so_far(joined: Join, model: by
 
 def test_only_idle_pauses(joined: Join, monkeypatch: pytest.MonkeyPatch) -> None:
     loads = iter([0.9, 0.9])
-    monkeypatch.setattr("stillhouse.edge.limits.OthersLoad", lambda sleep: lambda: next(loads, 0.0))
+    monkeypatch.setattr("stillhouse.edge.device.limits.OthersLoad", lambda sleep: lambda: next(loads, 0.0))
     with joined() as wire:
         wire.device.limits = Limits(only_idle=True, poll_seconds=0.01)
         wire.device.join(visits=1)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from stillhouse.cli.join import join
-from stillhouse.edge.limits import Limits, OutOfMemory
+from stillhouse.edge.device.limits import Limits, OutOfMemory
 from stillhouse.errors import SettingsError
 from tests.edge.device.conftest import RECIPE, Join
 from tests.edge.device.wire import Core, serving
@@ -22,7 +22,9 @@ from tests.edge.device.wire import Core, serving
 def test_a_device_needs_no_server() -> None:
     """Neither what serves nor what keeps books is imported."""
     heavy = {"starlette", "uvicorn", "sqlalchemy", "fastapi", "fsspec.implementations.http"}
-    program = f"import sys, stillhouse.cli.edge, stillhouse.edge.device; print(sorted(set(sys.modules) & {heavy}))"
+    program = (
+        f"import sys, stillhouse.cli.edge, stillhouse.edge.device.device; print(sorted(set(sys.modules) & {heavy}))"
+    )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
@@ -102,4 +104,4 @@ def refuse_memory(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
             raise OutOfMemory("12 bytes")
         yield
 
-    monkeypatch.setattr("stillhouse.edge.visit.memory_limit", limit)
+    monkeypatch.setattr("stillhouse.edge.device.visit.memory_limit", limit)

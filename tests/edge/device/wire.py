@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
-from stillhouse.edge.client import Invite
+from stillhouse.edge.device.client import Invite
 from stillhouse.edge.signing import BODY, NONCE, verify
 
 NODE = "camera-1"

@@ -1,0 +1,224 @@
+"""A device: borrows a clone, lets it learn here, gives it back, and again; killed at any moment, it goes on.
+
+Learning does not need the link. A finished return waits on the disk until there is one.
+"""
+
+import fcntl
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from stillhouse.edge.device.client import Client, Ended, Lease, Unreachable, Wait
+from stillhouse.edge.device.heartbeat import Heartbeat
+from stillhouse.edge.device.limits import Limits, Tell
+from stillhouse.edge.device.privacy import PrivacyConfig, epsilon, loudness
+from stillhouse.edge.device.visit import PrivacyAccount, Visit, blurred, learn, write_return
+from stillhouse.errors import RunError, TrainingError
+from stillhouse.training.journal import Listener
+
+T = TypeVar("T")
+
+FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
+"""Seconds before the server is tried again."""
+OUTCOME_BEATS = 3
+"""For so many beats a device asks what became of its return, before it goes on."""
+OPEN = ("out", "spooled")
+"""States of a lease that is not over."""
+
+
+@dataclass
+class Device:
+    """Everything that `join` needs.
+
+    Args:
+        client: how to reach the server.
+        folder: where what is underway is kept.
+        data: URI of the images, which never leave.
+        limits: what may be taken of the machine.
+        privacy: how much may be told; None tells all that was learnt.
+        tell: told one line per event.
+        show: opens what shows the progress of a training.
+        clock: seconds since 1970.
+        sleep: waits so many seconds.
+    """
+
+    client: Client
+    folder: Path
+    data: str
+    limits: Limits = field(default_factory=Limits)
+    privacy: PrivacyConfig | None = None
+    tell: Tell = print
+    show: Callable[[], AbstractContextManager[Listener | None]] = nullcontext
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    visit: Visit = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.visit = Visit(self.folder / "visit")
+
+    def join(self, visits: int = 0) -> None:
+        """Learn and give back, `visits` times, or until stopped where that is 0; what was begun before goes first.
+
+        Raises:
+            Interrupted: a signal came while training; the same call goes on.
+            SettingsError, DataError, RunError, TrainingError: what a person can mend; what is underway stays, unless
+                the clone itself is at fault.
+        """
+        if self.privacy:
+            epsilon(loudness(self.privacy), self.privacy.delta)  # refuses noise that is none before work is done
+        with self._alone():
+            done = 0
+            while not visits or done < visits:
+                lease, until = self._kept() or self._ask()
+                with Heartbeat(self.client, lease, until, self.clock) as heart:
+                    sent = self._attend(lease, heart)
+                done += sent
+                if not sent:
+                    self.sleep(min(lease.beat, LONGEST_WAIT))
+
+    def _kept(self) -> tuple[Lease, float] | None:
+        """A visit that was underway when this process began, if it is still of use."""
+        kept = self.visit.read()
+        if kept is None:
+            self.visit.clear()
+            return None
+        lease, _ = kept
+        named = f"clone of version {lease.version}"
+        try:
+            state, reason = self.client.state(lease)
+        except (Unreachable, Wait):
+            self.tell(f"{named}: goes on without a link")
+            return kept
+        except Ended as end:
+            state, reason = "lost", end.reason
+        except RunError as error:  # the server forgot it, or takes nothing from this device: asking for another tells
+            self.tell(f"{named}: {error}")
+            return None
+        if state == "out" or (state == "lost" and lease.late == "accept" and self.visit.returned.exists()):
+            self.tell(f"{named}: goes on")
+            return kept
+        self._say_outcome(lease, state, reason)
+        self.visit.clear()
+        return None
+
+    def _ask(self) -> tuple[Lease, float]:
+        lease = self._insist(self.client.lease)
+        until = self.clock() + lease.deadline
+        self.visit.begin(lease, until)
+        self.tell(
+            f"lease {lease.lease}: clone of version {lease.version}, {lease.size:,} bytes, "
+            f"{timedelta(seconds=round(lease.deadline))} to learn"
+        )
+        return lease, until
+
+    def _attend(self, lease: Lease, heart: Heartbeat) -> bool:
+        """One visit from where it is to its end; whether something was sent."""
+        try:
+            if not self.visit.clone.exists():
+                self._insist(lambda: self.client.fetch(lease, self.visit.clone), heart.cancelled)
+                self.tell(f"clone of version {lease.version}: fetched")
+            if not self.visit.returned.exists():
+                self._learn(lease, heart)
+            self._send(lease)
+        except Ended as end:
+            self.tell(f"clone of version {lease.version}: lost because {end.reason}")
+            self.visit.clear()
+            return False
+        except TrainingError:
+            self.visit.clear()
+            raise
+        return True
+
+    def _learn(self, lease: Lease, heart: Heartbeat) -> None:
+        with self.show() as listener:
+            learnt, telling = learn(
+                self.visit, lease, self.data, self.limits, cancelled=heart.cancelled,
+                listeners=[listener] if listener else [], tell=self.tell,
+            )  # fmt: skip
+        if (reason := heart.cancelled()) and not heart.takes_return:
+            raise Ended(reason)
+        if self.privacy:
+            visit, total = PrivacyAccount(self.folder / "privacy.json").spend(self.privacy)
+            learnt = blurred(self.visit, learnt, telling, self.privacy)
+            self.tell(
+                f"privacy: epsilon {visit:.3g} for this visit, {total:.3g} in total (delta {self.privacy.delta:g})"
+            )
+        size = write_return(self.visit, learnt)
+        self.tell(f"trained{f' until {reason}' if reason else ''}: {size:,} bytes wait to be sent")
+
+    def _send(self, lease: Lease) -> None:
+        """Give back, and see for a while what becomes of it."""
+        state, reason = self._insist(lambda: self._deliver(lease))
+        until = self.clock() + OUTCOME_BEATS * lease.beat
+        while state in OPEN and self.clock() < until:
+            self.sleep(min(lease.beat, 2.0))
+            try:
+                state, reason = self.client.state(lease)
+            except (Unreachable, Wait):
+                continue
+            except Ended as end:
+                state, reason = "lost", end.reason
+        self._say_outcome(lease, state, reason)
+        self.visit.clear()
+
+    def _deliver(self, lease: Lease) -> tuple[str, str]:
+        """See that the return is at the server; gives the state of the lease."""
+        state, reason = self.client.state(lease)
+        if state in ("out", "lost"):  # others have it: only the answer was lost
+            self.client.send(lease, self.visit.returned)
+            state, reason = "spooled", ""
+        self.tell(f"sent: what version {lease.version} learnt here")
+        return state, reason
+
+    def _say_outcome(self, lease: Lease, state: str, reason: str) -> None:
+        because = f" because {reason}" if reason else ""
+        words = {
+            "applied": "taught the core",
+            "refused": f"refused{because}",
+            "lost": f"lost{because}",
+            "spooled": "waits at the server to teach the core",
+        }
+        self.tell(f"clone of version {lease.version}: {words.get(state, state)}")
+
+    def _insist(self, act: Callable[[], T], cancelled: Callable[[], str] = str) -> T:
+        """Do what needs the link, as often as it takes; twice as long a wait after each failure.
+
+        Raises:
+            Ended: nobody wants it any more.
+        """
+        wait = FIRST_WAIT
+        while True:
+            if reason := cancelled():
+                raise Ended(reason)
+            try:
+                return act()
+            except Wait as later:
+                self.tell(f"the server wants to be asked again in {later.seconds:g} s")
+                self.sleep(later.seconds)
+            except Unreachable as error:
+                if wait == FIRST_WAIT:
+                    self.tell(f"no link ({error}); goes on trying")
+                self.sleep(wait * random.uniform(0.5, 1.0))  # so that many devices do not come back at once
+                wait = min(2 * wait, LONGEST_WAIT)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from joining with this folder."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(self.folder, os.O_RDONLY)
+        except OSError as error:
+            raise RunError(f"{self.folder}: cannot be used ({error}); choose another --state") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise RunError(f"{self.folder}: another process has joined with it; choose another --state") from error
+        finally:
+            os.close(descriptor)
