@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from stillhouse.errors import Interrupted
+
 app = typer.Typer(
     help="A core model that learns from clones which train elsewhere and come back whenever they can.",
     no_args_is_help=True,
@@ -95,3 +97,15 @@ def status(state: StateArgument) -> None:
         status_tables(read_status(database, time.time()))
     finally:
         database.close()
+
+
+@app.command()
+def serve(state: StateArgument) -> None:
+    """Serve devices over HTTPS and teach the core by what they return, until Ctrl-C."""
+    from stillhouse.edge.opening import open_going_on
+    from stillhouse.edge.serving import serve as serve_state
+
+    try:
+        serve_state(state, open_going_on, typer.echo)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"stopped; go on with `stillhouse edge serve {state}`") from stop
