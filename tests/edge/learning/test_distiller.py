@@ -129,7 +129,8 @@ def test_a_clone_from_the_core_s_own_images_does_no_harm(room: Classroom, core: 
 @pytest.mark.parametrize("listen", ["where_better", "by_confidence"])
 def test_listening_changes_what_is_learnt(room: Classroom, core: State, returned: State, listen: str) -> None:
     settings: dict[str, Any] = {"student": "core", "attend": 1.0, "epochs": 1.0}
-    assert not same(teach(room, core, returned, **settings), teach(room, core, returned, listen=listen, **settings))
+    everywhere = teach(room, core, returned, listen="everywhere", **settings)
+    assert not same(everywhere, teach(room, core, returned, listen=listen, **settings))
 
 
 @pytest.mark.parametrize("compare", ["relations", "anchors", "directions"])
@@ -166,7 +167,7 @@ def test_several_clones_teach_at_once(room: Classroom, core: State, returned: St
     other = train(room, core, private_rows(room, 0, 1))
     sent = [arrival(returned, core, 0, 4), arrival(other, core, 2, 2)]
     taught, done = Distiller(room, DistillingConfig(batch_size=16, epochs=1.0))(core, sent, 5)
-    assert done["attend_weight"] == pytest.approx(0.7 * 2**-0.5)
+    assert done["attend_weight"] == pytest.approx(0.5 * 2**-0.5)
     assert not same(taught, core)
 
 

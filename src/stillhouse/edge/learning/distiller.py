@@ -46,7 +46,7 @@ class DistillingConfig:
     student: Literal["merged", "core", "snapshot", "clone", "scratch"] = "merged"
     """What the student is before the lesson: the core with the clones' changes in its weights, each with its strength;
     the core; the clone as it was sent out; the clone as it came back; new weights."""
-    attend: Annotated[float, Interval(ge=0, le=1)] = 0.7
+    attend: Annotated[float, Interval(ge=0, le=1)] = 0.5
     """Lambda, weight of attending to a fresh clone; the method's own terms weigh the rest of 1."""
     decay: Decay = "polynomial"
     """How lambda falls with staleness."""
@@ -54,7 +54,7 @@ class DistillingConfig:
     """Beta, weight of retaining what the core said before the lesson."""
     retain_more: bool = False
     """Whether beta grows with staleness, to twice its value at most."""
-    listen: Literal["everywhere", "where_better", "where_right", "by_confidence"] = "everywhere"
+    listen: Literal["everywhere", "where_better", "where_right", "by_confidence"] = "where_better"
     """Which of the images the core attends on, where classes are known."""
     compare: Literal["auto", "classes", "relations", "anchors", "directions"] = "auto"
     """What is compared; `auto` is class scores where the core tells classes, else relations."""
