@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import inspect
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,12 @@ from stillhouse.training.optimizers import decay_groups
 from tests.methods.conftest import MakeMethod, build_method, random_batch
 
 SUMS = ("simclr + seed", "sdssl-byol + simreg")
-CASES = [*itertools.product([*METHODS, *SUMS], ["vit_nano", "resnet10"])]
+CASES = [
+    (name, encoder)
+    for name in (*METHODS, *SUMS)
+    for encoder in ("vit_nano", "resnet10" if name == "esvit" else "timm:test_resnet")  # EsViT needs several regions
+]
+"""A small transformer, and a small residual network with batch normalization throughout."""
 cases = pytest.mark.parametrize(("name", "encoder"), CASES)
 
 
@@ -47,7 +51,8 @@ def learn(method: Method, steps: int, optimizer: torch.optim.Optimizer | None = 
     return losses
 
 
-@cases
+@pytest.mark.parametrize("encoder", ["vit_nano", "resnet10"])  # timm's begins with branches that are zero
+@pytest.mark.parametrize("name", [*METHODS, *SUMS])
 def test_terms_are_finite_scalars_and_reach_every_weight_that_learns(
     name: str, encoder: str, make_method: MakeMethod
 ) -> None:

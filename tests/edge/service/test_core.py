@@ -66,7 +66,7 @@ def test_a_lesson_begins_from_the_runs_weights(run: Path, tmp_path: Path, monkey
     assert read_core(state) == known
     assert (known.leases.late, known.lesson, known.service.url) == ("refuse", {"rate": 0.5}, "https://localhost:8443")
     assert set(known.told) == {"data", "encoder", "method", "training"}
-    assert known.told["data"] == {"store_size": known.recipe["data"]["store_size"]}  # no URI
+    assert known.told["data"] == {"store_size": known.recipe["data"]["store_size"], "classes": []}  # no URI
     begun: list[Beginning] = []
 
     def make(beginning: Beginning) -> Averaging:
