@@ -1,6 +1,6 @@
 """Rules by which clones teach a core: which forgets under label skew, which does not?
 
-    python benchmarks/edge_rules.py --splits iid dirichlet-0.3 --rules distil fedbuff --seeds 3 --out edge_rules.md
+    python benchmarks/edge_rules.py --splits iid dirichlet-0.3 --rules default fedasync --runs runs.json --out rules.md
 
 Ten classes, each a mixture of normal clouds in 27 dimensions that are the pixels of images of 3 x 3; a network with two
 hidden layers. The server holds 600 labelled images and 200 more to decide by, ten users hold 600 each, and all users
@@ -10,11 +10,13 @@ the way, in percent, mean over seeds.
 """
 
 import argparse
+import json
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,10 +38,9 @@ from stillhouse.methods.finetune import FineTune, FineTuneConfig
 from stillhouse.methods.method import Method
 from stillhouse.methods.travel import pack
 from stillhouse.networks.plain import PlainEncoder
-from stillhouse.schedules import constant
 from stillhouse.training.optimizers import make_optimizer
 from stillhouse.training.settings import TrainingConfig
-from timing import Row, Table, parser, prepare, report
+from timing import Row, Table, prepare, report
 
 CLASSES, CLOUDS, SIDE, NOISE, SCALE = 10, 5, 3, 1.2, 24.0
 SERVER, DECIDING, USERS, EACH, TEST = 600, 200, 10, 600, 2000
@@ -69,28 +70,22 @@ def distilling(**settings: object) -> EdgeConfig:
 
 
 OURS = distilling()
+PAPERS: dict[str, object] = {
+    "target": "clone", "student": "core", "strengths": "equal", "listen": "everywhere", "attend": 0.7, "epochs": 10.0
+}  # fmt: skip
 RULES: dict[str, Contestant] = {
     "extra epochs": Contestant(replace(OURS, rule="rehearse", trial=UNSEEN)),
     "fedasync": Contestant(EdgeConfig(rule="fedasync", trial=UNSEEN)),
-    "fedasync, proximal": Contestant(EdgeConfig(rule="fedasync", trial=UNSEEN), proximal=0.1),
-    "fedbuff": Contestant(EdgeConfig(rule="fedbuff", trial=UNSEEN), waiting=10),
-    "feddf": Contestant(replace(OURS, rule="feddf", trial=UNSEEN), waiting=10),
-    "cloned": Contestant(
-        replace(distilling(target="clone", student="core", strengths="equal", epochs=5.0, attend=0.7), trial=UNSEEN)
-    ),
-    "buffered": Contestant(
-        replace(
-            distilling(target="clone", student="core", strengths="equal", epochs=5.0, attend=0.7, retain=3.0),
-            trial=UNSEEN,
-        )
-    ),
-    "residual": Contestant(distilling(student="core", attend=0.7, temperature=1.0)),
-    "residual, where better": Contestant(
-        distilling(student="core", attend=0.7, temperature=1.0, listen="where_better")
-    ),
-    "merged": Contestant(distilling(epochs=0.0)),
-    "merged, no trial": Contestant(replace(OURS, trial=UNSEEN)),
-    "merged, extra epochs": Contestant(distilling(attend=0.0)),
+    "fedbuff, ten wait": Contestant(EdgeConfig(rule="fedbuff", trial=UNSEEN), waiting=10),
+    "feddf, ten wait": Contestant(replace(OURS, rule="feddf", trial=UNSEEN), waiting=10),
+    "cloned": Contestant(replace(distilling(**PAPERS), trial=UNSEEN)),
+    "buffered": Contestant(replace(distilling(**PAPERS, retain=3.0), trial=UNSEEN)),
+    "residual, outputs only": Contestant(distilling(student="core", attend=0.7, decay="constant")),
+    "merged only": Contestant(distilling(epochs=0.0)),
+    "merged, no attending": Contestant(distilling(attend=0.0)),
+    "merged, attend everywhere": Contestant(distilling(listen="everywhere")),
+    "default, not centred": Contestant(distilling(centred=False)),
+    "default, no trial": Contestant(replace(OURS, trial=UNSEEN)),
     "default": Contestant(OURS),
     "default, five wait": Contestant(OURS, waiting=5),
     "default, ten wait": Contestant(OURS, waiting=10),
@@ -166,7 +161,7 @@ def train_user(world: World, user: int, clone: State, visit: int, proximal: floa
         steps = LOCAL_EPOCHS * EACH // LOCAL_BATCH  # alike for all, however many images they hold
         batches = islice(stream.batches(0), steps)
         loss = own if not proximal else lambda batch, progress: own(batch, progress) + pull()
-        descend(method, batches, loss, optimizer, lambda progress: LOCAL_RATE * constant(progress), steps)
+        descend(method, batches, loss, optimizer, lambda progress: LOCAL_RATE, steps)
     return pack(method)
 
 
@@ -198,29 +193,43 @@ def run(world: World, contestant: Contestant, first: State, visits: int, seed: i
     return history
 
 
+Histories = dict[str, list[float]]
+"""For `split/seed/rule` the accuracy of the first core and after every lesson."""
+
+
 def main() -> None:
     """Compare the rules that are asked for on the splits that are asked for."""
     arguments = options().parse_args()
-    device = prepare()
-    found: dict[str, dict[str, list[list[float]]]] = {}
+    device, names = prepare(), ["core only", *arguments.rules]
+    done: Histories = json.loads(arguments.runs.read_text()) if arguments.runs and arguments.runs.exists() else {}
     for split in arguments.splits:
         for seed in range(arguments.seeds):
-            world = make_world(split, seed)
-            first = Teaching(world.room, OURS).start().state
-            for name in ["core only", *arguments.rules]:
-                visits = 0 if name == "core only" else arguments.visits
-                history = run(world, RULES.get(name, Contestant(OURS)), first, visits, seed)
-                found.setdefault(name, {}).setdefault(split, []).append(history)
-                print(
-                    f"{split} seed {seed} {name}: {100 * history[-1]:.1f}, worst {100 * min(history):.1f}", flush=True
-                )
-    visits = f"{arguments.visits} visits of each of {USERS} users, {arguments.seeds} seeds"
-    rows = [row(name, scores) for name, scores in found.items()]
+            complete(done, split, seed, names, arguments)
+    chosen = {
+        name: {split: [done[f"{split}/{seed}/{name}"] for seed in range(arguments.seeds)] for split in arguments.splits}
+        for name in names
+    }
+    title = f"{arguments.visits} visits of each of {USERS} users, {arguments.seeds} seeds"
+    rows = [row(name, scores) for name, scores in chosen.items()]
     report(
-        [Table(f"test accuracy in %, after the last visit / the worst on the way; {visits}", rows)],
-        device,
-        arguments.out,
+        [Table(f"test accuracy in %, after the last visit / worst on the way; {title}", rows)], device, arguments.out
     )
+
+
+def complete(done: Histories, split: str, seed: int, names: Sequence[str], arguments: argparse.Namespace) -> None:
+    """Run what is missing of one split and seed; every run is kept as soon as it is over."""
+    missing = [name for name in names if f"{split}/{seed}/{name}" not in done]
+    if not missing:
+        return
+    world = make_world(split, seed)
+    first = Teaching(world.room, OURS).start().state
+    for name in missing:
+        visits = 0 if name == "core only" else arguments.visits
+        history = run(world, RULES.get(name, Contestant(OURS)), first, visits, seed)
+        done[f"{split}/{seed}/{name}"] = history
+        print(f"{split}, seed {seed}, {name}: {100 * history[-1]:.1f}, worst {100 * min(history):.1f}", flush=True)
+        if arguments.runs:
+            arguments.runs.write_text(json.dumps(done))
 
 
 def row(name: str, scores: Mapping[str, list[list[float]]]) -> Row:
@@ -234,11 +243,13 @@ def row(name: str, scores: Mapping[str, list[list[float]]]) -> Row:
 
 def options() -> argparse.ArgumentParser:
     """Of the command line."""
-    made = parser(__doc__ or "", rounds=1)
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
     made.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
     made.add_argument("--seeds", type=int, default=3)
     made.add_argument("--visits", type=int, default=3, help="of each user (%(default)s)")
+    made.add_argument("--runs", type=Path, help="file of runs that are done; those that are there are not repeated")
+    made.add_argument("--out", type=Path, help="also write the table to this .md or .json file")
     return made
 
 

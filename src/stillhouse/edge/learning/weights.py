@@ -4,13 +4,9 @@ Source: decays of Xie, Koyejo, Gupta 2019 (FedAsync); the growth of the retainin
 """
 
 from collections.abc import Callable
-from typing import Annotated, Literal
-
-from annotated_types import Ge, Gt
+from typing import Literal
 
 Decay = Literal["polynomial", "hinge", "constant"]
-NonNegative = Annotated[float, Ge(0)]
-Positive = Annotated[float, Gt(0)]
 
 
 def polynomial(staleness: float, exponent: float = 0.5) -> float:
