@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,12 +12,13 @@ from stillhouse.errors import RunError
 Content = bytes | str | Callable[[BinaryIO], object]
 
 
-def write_atomically(path: Path, content: Content) -> None:
+def write_atomically(path: Path, content: Content, mode: int = 0o666) -> None:
     """Replace `path` as one indivisible act: temporary name beside it, sync, rename, sync of the folder.
 
     Args:
         path: the file to create or replace; missing parent folders are made.
         content: bytes, text (written as UTF-8), or a function that writes to the open file.
+        mode: who may read and write the file, from its first byte on; the umask is taken off.
 
     Raises:
         RunError: the disk is full, read-only or broken; the old file is untouched.
@@ -25,7 +27,7 @@ def write_atomically(path: Path, content: Content) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(temporary, "wb") as file:
+            with open(temporary, "wb", opener=partial(os.open, mode=mode)) as file:
                 _write(file, content)
                 file.flush()
                 os.fsync(file.fileno())

@@ -29,7 +29,7 @@ def join(
 ) -> None:
     """Let a core learn from this machine's images: borrow a clone, train it here, give it back; again and again."""
     try:
-        from stillhouse.edge.device.client import Client, read_invite
+        from stillhouse.edge.device.client import Client
     except ImportError as error:
         raise SettingsError(f"edge: {error.name} is not installed; pip install 'stillhouse[edge]'") from error
     from rich.console import Console
@@ -38,6 +38,7 @@ def join(
     from stillhouse.edge.device.device import Device
     from stillhouse.edge.device.limits import Limits, parse_size
     from stillhouse.edge.device.privacy import PrivacyConfig
+    from stillhouse.edge.invitation import Invitation
 
     if bool(clip) != bool(noise):
         raise SettingsError("--clip and --noise: only one of them keeps nothing private; give both")
@@ -48,7 +49,7 @@ def join(
     def tell(sentence: str) -> None:
         console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
-    invited = read_invite(invite)
+    invited = Invitation.read(invite)
     folder = Path(state) if state else invite.parent / f"{invite.stem}-state"
     client = Client(invited)
     try:

@@ -8,10 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import Tensor
+from stillhouse.methods.travel import Weights
 
-State = Mapping[str, Tensor]
-"""Weights and statistics of a network by name, on the CPU: all that ever travels."""
+State = Weights
+"""All that ever travels."""
 
 
 @dataclass(frozen=True)

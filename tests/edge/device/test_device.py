@@ -15,10 +15,11 @@ import torch
 from safetensors.torch import load
 
 from stillhouse.edge.device import client as client_module
-from stillhouse.edge.device.client import Client, read_invite
+from stillhouse.edge.device.client import Client
 from stillhouse.edge.device.device import Device
 from stillhouse.edge.device.limits import Limits
 from stillhouse.edge.device.privacy import PrivacyConfig
+from stillhouse.edge.invitation import Invitation
 from stillhouse.errors import DataError, Interrupted, RunError, SettingsError
 from tests.edge.device.conftest import RECIPE, Join, save_images
 from tests.edge.device.wire import TEXT, Core, make_certificates, serving
@@ -340,12 +341,12 @@ def test_another_authority_another_key_and_plain_http_are_refused(tmp_path: Path
         path = tmp_path / "x.invite"
         path.write_text(json.dumps({**vars(invite), "url": "http://127.0.0.1:1"}))
         with pytest.raises(SettingsError, match="only https"):
-            read_invite(path)
+            Invitation.read(path)
         path.write_text(json.dumps(vars(invite)))
-        assert read_invite(path) == invite
+        assert Invitation.read(path) == invite
         path.write_text("{}")
         with pytest.raises(SettingsError, match="not an invite"):
-            read_invite(path)
+            Invitation.read(path)
 
 
 def _other_key() -> str:

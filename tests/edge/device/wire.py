@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
-from stillhouse.edge.device.client import Invite
+from stillhouse.edge.invitation import Invitation
 from stillhouse.edge.signing import BODY, NONCE, verify
 
 NODE = "camera-1"
@@ -226,7 +226,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(core: Core, folder: Path) -> Iterator[Invite]:
+def serving(core: Core, folder: Path) -> Iterator[Invitation]:
     """Serve on a free port; gives the invite of the one node that is let in."""
     ca, certificate, key = make_certificates()
     for name, content in (("server.pem", certificate), ("server.key", key)):
@@ -240,7 +240,7 @@ def serving(core: Core, folder: Path) -> Iterator[Invite]:
     thread.start()
     try:
         secret = core.key.private_bytes(*TEXT).decode()
-        yield Invite(f"https://127.0.0.1:{server.server_address[1]}", ca.decode(), NODE, secret)
+        yield Invitation(f"https://127.0.0.1:{server.server_address[1]}", ca.decode(), NODE, secret)
     finally:
         server.shutdown()
         thread.join()

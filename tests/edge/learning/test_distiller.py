@@ -100,7 +100,8 @@ def test_nobody_but_the_student_is_changed(room: Classroom, core: State, returne
 @pytest.mark.parametrize("student", ["merged", "core", "snapshot", "clone", "scratch"])
 def test_where_a_student_begins(room: Classroom, core: State, returned: State, student: str) -> None:
     base = train(room, core, room.learnt, steps=2)
-    config = DistillingConfig(student=student, epochs=0.0, norms="still", batch_size=16, strengths="equal")  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"student": student, "norms": "still", "strengths": "equal"}
+    config = DistillingConfig(epochs=0.0, batch_size=16, **settings)
     begun = Distiller(room, config)(core, [arrival(returned, base, staleness=3)], 1)[0]
     expected = {
         "merged": {name: value + 0.5 * (returned[name] - base[name]) for name, value in core.items()},

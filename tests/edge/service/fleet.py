@@ -15,12 +15,13 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from stillhouse.edge.invitation import Invitation
 from stillhouse.edge.lesson import Arrival, Decision, Lesson, State, Taught
 from stillhouse.edge.service.authority import Authority
 from stillhouse.edge.service.clock import VirtualClock
 from stillhouse.edge.service.door import Door
 from stillhouse.edge.service.inprocess import InProcess
-from stillhouse.edge.service.invites import Invitation, invite
+from stillhouse.edge.service.invites import invite
 from stillhouse.edge.service.leases import LeaseConfig
 from stillhouse.edge.service.rates import WebConfig
 from stillhouse.edge.service.refusals import (
@@ -73,7 +74,7 @@ class Averaging(Lesson):
         states = [core, *(arrival.state for arrival in arrivals)]
         noise = torch.randn(1, generator=torch.Generator().manual_seed(version)) * 1e-3
         taught = {
-            name: (sum(state[name].double() for state in states) / len(states) + float(noise)).to(value.dtype)  # type: ignore[union-attr]
+            name: (torch.stack([state[name].double() for state in states]).mean(0) + float(noise)).to(value.dtype)
             if value.is_floating_point()
             else value.clone()
             for name, value in core.items()

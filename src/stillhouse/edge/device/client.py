@@ -10,31 +10,26 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import httpx
-from annotated_types import Ge, Interval, Len
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from stillhouse.config import Table, check, to_table
+from stillhouse.config import Table
+from stillhouse.edge.device.terms import MAX_SECONDS, Lease, printable, read_lease
+from stillhouse.edge.invitation import Invitation
 from stillhouse.edge.signing import EMPTY, sign
 from stillhouse.errors import RunError, SettingsError
 from stillhouse.files import free_bytes
 
-MAX_MODEL = 4 * 2**30
-"""Bytes of the largest clone that a device takes."""
 MAX_ANSWER = 4 * 2**20
 """Bytes of any other answer."""
 PART = 4 * 2**20
 """Bytes that are sent in one request."""
 BLOCK = 2**16
-MAX_SECONDS = 1e8
-"""Three years; no deadline is later."""
 TIMEOUT = httpx.Timeout(60.0, connect=15.0)
-DIGEST = r"[0-9a-f]{64}"
 
 
 class Unreachable(Exception):  # noqa: N818 (not an error: a link comes and goes)
@@ -66,86 +61,6 @@ class Ended(Exception):  # noqa: N818
         self.reason, self.late = reason, late
 
 
-@dataclass(frozen=True)
-class Invite:
-    """What the owner of the core gave to a device."""
-
-    url: str
-    ca: str
-    node: str
-    private_key: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lease:
-    """One clone, lent."""
-
-    lease: str
-    """Its name in every request about it."""
-    version: Annotated[int, Ge(0)]
-    """Of the core."""
-    digest: str
-    """SHA-256 of the clone."""
-    size: Annotated[int, Interval(gt=0, le=MAX_MODEL)]
-    """Its bytes."""
-    deadline: Annotated[float, Interval(gt=0, le=MAX_SECONDS)]
-    """Seconds that were left when it was lent."""
-    beat: Annotated[float, Interval(gt=0, le=3600)]
-    """Seconds between two signs of life."""
-    late: Literal["accept", "refuse"]
-    """Whether a return is taken after the deadline."""
-    recipe: Annotated[dict[str, Any], Len(1)]
-    """How the core wants to be trained."""
-
-    @property
-    def path(self) -> str:
-        """Where it is on the server."""
-        return f"/v1/lease/{self.lease}"
-
-
-def read_invite(path: Path) -> Invite:
-    """The invite in a file.
-
-    Raises:
-        SettingsError: it is none, or its server is not reached by HTTPS.
-    """
-    try:
-        table = json.loads(path.read_text())
-        invite = Invite(*(str(table[key]) for key in ("url", "ca", "node", "private_key")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SettingsError(f"{path}: not an invite ({error!r}); take the file that `edge invite` wrote") from error
-    if not invite.url.startswith("https://"):
-        raise SettingsError(f"{path}: url is {invite.url!r}; only https is spoken, ask for a new invite")
-    return invite
-
-
-def read_lease(table: Any) -> Lease:
-    """A lease from what the server, or the file that kept it, says.
-
-    Raises:
-        RunError: it is not one.
-    """
-    known = {key: table[key] for key in Lease.__dataclass_fields__ if key in table} if isinstance(table, dict) else {}
-    try:
-        lease, problems = check(Lease, known, "lease.")
-    except RecursionError:
-        lease, problems = None, ["lease.recipe: nested without end"]
-    if lease is None or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", lease.lease) or not re.fullmatch(DIGEST, lease.digest):
-        told = "; ".join(problems) or "lease.lease or lease.digest is malformed"
-        raise RunError(f"the server lends something odd ({printable(told)}); both sides may be of different versions")
-    return lease
-
-
-def lease_table(lease: Lease) -> Table:
-    """The same lease as plain values."""
-    return to_table(lease)
-
-
-def printable(text: object) -> str:
-    """What a stranger says, short and without what moves a cursor."""
-    return "".join(char if char.isprintable() else "?" for char in str(text))[:300]
-
-
 class Client:
     """Asks one server in the name of one node; may be used by several threads.
 
@@ -157,7 +72,7 @@ class Client:
         SettingsError: key or authority of the invite cannot be read.
     """
 
-    def __init__(self, invite: Invite, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, invite: Invitation, clock: Callable[[], float] = time.time) -> None:
         try:
             key = serialization.load_pem_private_key(invite.private_key.encode(), None)
             trust = ssl.create_default_context(cadata=invite.ca)

@@ -14,10 +14,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from stillhouse.edge.device.client import Client, Ended, Lease, Unreachable, Wait
+from stillhouse.edge.device.client import Client, Ended, Unreachable, Wait
 from stillhouse.edge.device.heartbeat import Heartbeat
 from stillhouse.edge.device.limits import Limits, Tell
 from stillhouse.edge.device.privacy import PrivacyConfig, epsilon, loudness
+from stillhouse.edge.device.terms import Lease
 from stillhouse.edge.device.visit import PrivacyAccount, Visit, blurred, learn, write_return
 from stillhouse.errors import RunError, TrainingError
 from stillhouse.training.journal import Listener

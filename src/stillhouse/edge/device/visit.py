@@ -19,10 +19,10 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save
 
-from stillhouse.config import Table, assign
-from stillhouse.edge.device.client import Lease, lease_table, read_lease
+from stillhouse.config import Table, assign, to_table
 from stillhouse.edge.device.limits import Limits, OutOfMemory, Tell, Watch, memory_limit
 from stillhouse.edge.device.privacy import PrivacyConfig, epsilon, loudness, protect, telling_names
+from stillhouse.edge.device.terms import Lease, read_lease
 from stillhouse.edge.lesson import State
 from stillhouse.errors import DataError, Interrupted, RunError, SettingsError
 from stillhouse.files import write_atomically
@@ -33,7 +33,6 @@ from stillhouse.recipes.directory import Run
 from stillhouse.recipes.preparing import Prepared, prepare
 from stillhouse.recipes.recipe import read_recipe
 from stillhouse.recipes.run import alongside, as_wanted, begin, go_on
-from stillhouse.training.checkpoint import read_checkpoint
 from stillhouse.training.journal import Listener
 
 TAKEN = ("encoder", "method", "training", "peer")
@@ -70,7 +69,7 @@ class Visit:
     def begin(self, lease: Lease, until: float) -> None:
         """Keep what was lent, and its deadline in seconds since 1970; what lay here is gone."""
         self.clear()
-        write_atomically(self._lease, json.dumps({"until": until, "lease": lease_table(lease)}))
+        write_atomically(self._lease, json.dumps({"until": until, "lease": to_table(lease)}))
 
     def read(self) -> tuple[Lease, float] | None:
         """What was lent, and its deadline; None where nothing is, or nothing that can be read."""
@@ -169,8 +168,7 @@ def _learn(
     wanted = as_wanted(table, data)
     with alongside(wanted):
         resumed = _resumable(run, wanted.data.uri, tell)
-        prepared = resumed or prepare(wanted)
-        spent = float(read_checkpoint(run.checkpoints.last)["progress"]["seconds"]) if resumed else 0.0
+        prepared, spent = resumed or (prepare(wanted), 0.0)
         watch = watch_over(spent=spent, tell=tell)
         try:
             (go_on if resumed else begin)(run, prepared, listeners, watch)
@@ -180,16 +178,19 @@ def _learn(
         return pack(prepared.method), telling_names(prepared.method)
 
 
-def _resumable(run: Run, uri: str, tell: Tell) -> Prepared | None:
-    """What an earlier call trained, if it can be gone on with; else its directory is cleared away."""
+def _resumable(run: Run, uri: str, tell: Tell) -> tuple[Prepared, float] | None:
+    """What an earlier call trained, and for how many seconds, if it can be gone on with.
+
+    Else its directory is cleared away.
+    """
     if run.checkpoints.last.exists():
         try:
             run.check_unchanged()
             recipe = run.read_recipe()
             if recipe.data.uri == uri:
                 prepared = prepare(recipe)
-                replace(run.checkpoints, data=prepared.images).check_images()
-                return prepared
+                content = replace(run.checkpoints, data=prepared.images).check_images()
+                return prepared, float(content["progress"]["seconds"])
             tell(f"begins anew: learnt from {recipe.data.uri} before")
         except (RunError, SettingsError, DataError) as error:
             tell(f"begins anew: {error}")

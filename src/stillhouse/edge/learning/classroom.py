@@ -41,6 +41,7 @@ class Classroom:
     build: Callable[[int], Method]
     """A method with fresh weights that follow from a seed; its settings and images are always the same."""
     store: ImageStore
+    """On the device."""
     learnt: Tensor
     """Positions of the images that are learnt from, int64."""
     held_out: Tensor
@@ -100,7 +101,7 @@ class Classroom:
             accumulate: batches behind one step.
         """
         return ViewStream(
-            store=self.store.to(self.device),
+            store=self.store,
             plan=method.views,
             image_size=self.image_size,
             batch_size=min(batch_size, len(self.learnt) // accumulate),
@@ -115,15 +116,14 @@ class Classroom:
 
     def images(self, rows: Tensor) -> Iterator[Tensor]:
         """The central view of stored images in batches `[B, 3, S, S]` in [0, 1]; the same every time."""
-        for pixels in self.store.to(self.device).batches(torch.split(rows, BATCH)):
+        for pixels in self.store.batches(torch.split(rows, BATCH)):
             yield center_view(pixels, self.image_size)
 
     def views(self, plan: ViewPlan) -> Iterator[Batch]:
         """Views of the images held out; the same every time."""
-        store = self.store.to(self.device)
         for index in torch.split(self.held_out, BATCH):
             views = augment(
-                store.gather(index), store.sizes[index], index, plan, self.image_size, self.training.seed, 0
+                self.store.gather(index), self.store.sizes[index], index, plan, self.image_size, self.training.seed, 0
             )
             yield Batch(views, index.to(self.device))
 
@@ -187,4 +187,5 @@ def open_classroom(recipe: Recipe, share: float) -> Classroom:
         return prepare(replace(settled, training=replace(settled.training, seed=chosen))).method
 
     size = settled.encoder.image_size
-    return Classroom(build, first.store, used[learnt], used[held_out], size, settled.training, first.device)
+    store = first.store.to(first.device)
+    return Classroom(build, store, used[learnt], used[held_out], size, settled.training, first.device)

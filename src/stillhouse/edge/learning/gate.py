@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from stillhouse.edge.learning.rules import calibration, common, fit_strengths
 from stillhouse.edge.lesson import Decision, State
+from stillhouse.edge.structure import misfit
 from stillhouse.evaluation.alignment import Alignment, align
 from stillhouse.health import effective_rank
 
 ACCEPTED = Decision(True)
-LARGEST_COUNT = 2**53
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,33 +54,9 @@ def check_structure(core: State, returned: object) -> Decision:
     if odd := sorted(core.keys() ^ returned.keys()):
         return _hostile(odd[0][:200], "missing" if odd[0] in core else "unknown")
     for name, wanted in core.items():
-        if problem := _problem(name, wanted, returned[name]):
+        if problem := misfit(name, returned[name], wanted):
             return _hostile(name, problem)
     return ACCEPTED
-
-
-def _problem(name: str, wanted: Tensor, found: object) -> str:
-    """What is wrong with one tensor; nothing where all is well."""
-    if (
-        not isinstance(found, Tensor)
-        or found.layout != torch.strided
-        or found.device.type != "cpu"
-        or found.is_quantized
-    ):
-        return "not a plain tensor on the CPU"
-    if found.shape != wanted.shape:
-        return f"shape {list(found.shape)} instead of {list(wanted.shape)}"
-    if found.dtype != wanted.dtype:
-        return f"{found.dtype} instead of {wanted.dtype}"
-    if not found.numel():
-        return ""
-    if found.is_floating_point() and not bool(found.isfinite().all()):
-        return "not finite"
-    if name.endswith("running_var") and bool((found < 0).any()):
-        return "a negative variance"
-    if found.dtype in (torch.int64, torch.int32, torch.int16) and (found.min() < 0 or found.max() > LARGEST_COUNT):
-        return "a count out of range"
-    return ""
 
 
 def relative_change(base: State, returned: State) -> float:

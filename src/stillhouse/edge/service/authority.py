@@ -5,7 +5,6 @@ A device trusts this one authority and no other, so no public name and no third 
 
 import datetime as dt
 import ipaddress
-import os
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -162,11 +161,5 @@ def _usage(*, digital_signature: bool = False, key_cert_sign: bool = False, crl_
 
 
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    """For its owner alone to read, from the first byte on."""
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-        file.write(pem)
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """For its owner alone to read."""
+    write_atomically(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)

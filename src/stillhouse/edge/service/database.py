@@ -201,6 +201,19 @@ def move(connection: Connection, lease: Lease, state: LeaseState, **changes: Any
     assert changed.rowcount == 1, f"lease {lease.id} was moved by somebody else meanwhile"
 
 
+def give_up(connection: Connection, node: str, reason: str, now: float) -> list[Lease]:
+    """End all that a node still has, also what might have come late; gives these leases as they were."""
+    given_up = find_leases(
+        connection, leases.c.node == node, leases.c.state.in_(["out", "lost"]), leases.c.final.is_(False)
+    )
+    for lease in given_up:
+        if lease.state == "out":
+            move(connection, lease, "lost", final=True, ended=now, reason=reason)
+        else:
+            connection.execute(update(leases).where(leases.c.id == lease.id).values(final=True))
+    return given_up
+
+
 def next_arrival(connection: Connection) -> int:
     """The place of the next return in the order of all."""
     return int(connection.execute(select(func.coalesce(func.max(leases.c.arrival), 0))).scalar_one()) + 1

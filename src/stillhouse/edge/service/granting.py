@@ -2,9 +2,9 @@
 
 import secrets
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select
 
-from stillhouse.edge.service.database import core, find_leases, find_node, leases, move
+from stillhouse.edge.service.database import core, find_node, give_up, leases
 from stillhouse.edge.service.leases import Lease, LeaseConfig
 from stillhouse.edge.service.refusals import Wait
 
@@ -35,7 +35,7 @@ def grant(connection: Connection, node: str, config: LeaseConfig, free: int, now
     if free < CLONES_OF_ROOM * config.max_body(current.size):
         raise Wait("the server's disk is nearly full", FULL_SECONDS)
     _check_room(connection, node, config)
-    given_up = _give_up(connection, node, now)
+    given_up = give_up(connection, node, "joined again", now)
     window = config.window(history["visits"], history["mean_seconds"])
     lease = Lease(
         id=secrets.token_hex(16),
@@ -65,16 +65,3 @@ def _check_room(connection: Connection, node: str, config: LeaseConfig) -> None:
 
 def _count(connection: Connection, *where: ColumnElement[bool]) -> int:
     return int(connection.execute(select(func.count()).select_from(leases).where(*where)).scalar_one())
-
-
-def _give_up(connection: Connection, node: str, now: float) -> list[Lease]:
-    """End what the node still had, also what might have come late."""
-    open_leases = find_leases(
-        connection, leases.c.node == node, leases.c.state.in_(["out", "lost"]), leases.c.final.is_(False)
-    )
-    for lease in open_leases:
-        if lease.state == "out":
-            move(connection, lease, "lost", final=True, ended=now, reason="joined again")
-        else:
-            connection.execute(update(leases).where(leases.c.id == lease.id).values(final=True))
-    return open_leases

@@ -5,13 +5,10 @@ No byte of it is executed: safetensors is a table of names, types and places, re
 
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from stillhouse.edge.lesson import State
-
-LARGEST_COUNT = 2**53
+from stillhouse.edge.structure import misfit
 
 
 class MalformedReturnError(Exception):
@@ -40,19 +37,6 @@ def read_return(path: Path, base: State) -> State:
     except (SafetensorError, OSError, ValueError, RuntimeError, AttributeError, KeyError) as error:
         raise MalformedReturnError(f"not safetensors ({str(error)[:80]})") from error
     for name, value in state.items():
-        _check(name, value, base[name])
+        if problem := misfit(name, value, base[name]):
+            raise MalformedReturnError(f"{name}: {problem}")
     return state
-
-
-def _check(name: str, value: Tensor, sent: Tensor) -> None:
-    if value.dtype != sent.dtype:
-        raise MalformedReturnError(f"{name}: {value.dtype}, but {sent.dtype} was sent")
-    if value.shape != sent.shape:
-        raise MalformedReturnError(f"{name}: shape {list(value.shape)}, but {list(sent.shape)} was sent")
-    if value.is_floating_point() or value.is_complex():
-        if not torch.isfinite(value).all():
-            raise MalformedReturnError(f"{name}: holds values that are not finite")
-        if name.endswith("running_var") and (value < 0).any():
-            raise MalformedReturnError(f"{name}: a variance is negative")
-    elif not ((count := value.to(torch.int64)) >= 0).logical_and(count < LARGEST_COUNT).all():
-        raise MalformedReturnError(f"{name}: a count is negative or beyond all counting")

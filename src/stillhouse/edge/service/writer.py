@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from stillhouse.edge.lesson import Arrival, Decision, Lesson, State, Taught
 from stillhouse.edge.service.clock import Clock
@@ -130,7 +130,7 @@ class Writer:
         arrival = Arrival(lease.node, lease.version, self.core.version - lease.version, state, base)
         try:
             return arrival, self._lesson.examine(self.core.state, arrival)
-        except Exception as error:
+        except Exception as error:  # whatever a stranger's weights break in there, the service goes on
             log.exception("lease %s: the lesson failed to examine a return", lease.id)
             return None, Decision(accepted=False, reason=f"could not be examined ({type(error).__name__})")
 
@@ -155,7 +155,7 @@ class Writer:
         """The next core, or why this lesson is thrown away."""
         try:
             taught = self._lesson.teach(self.core.state, arrivals, self.core.version + 1)
-        except Exception as error:
+        except Exception as error:  # likewise: the core stays as it is
             log.exception("version %s: the lesson failed", self.core.version + 1)
             return None, f"the lesson failed ({type(error).__name__})"
         self._passing("taught")
@@ -205,19 +205,19 @@ class Writer:
             for lease in refused:
                 move(connection, lease, "refused", final=True, ended=now, reason=decision.reason)
                 if decision.hostile:
-                    count = connection.execute(
-                        update(nodes)
-                        .where(nodes.c.name == lease.node)
-                        .values(strikes=nodes.c.strikes + 1)
-                        .returning(nodes.c.strikes)
-                    ).scalar_one()
-                    if count >= self._config.strikes:
-                        shut_out = update(nodes).where(nodes.c.name == lease.node, nodes.c.state == "active")
-                        connection.execute(shut_out.values(state="quarantined"))
-                        for open_lease in find_leases(connection, leases.c.node == lease.node, leases.c.state == "out"):
-                            move(connection, open_lease, "lost", final=True, ended=now, reason="quarantined")
+                    self._strike(connection, lease.node, now)
         self._passing("refused")
         self.tidy(refused)
+
+    def _strike(self, connection: Connection, node: str, now: float) -> None:
+        """Count a hostile return; after too many the node is shut out, and what it has out is lost."""
+        more = update(nodes).where(nodes.c.name == node).values(strikes=nodes.c.strikes + 1)
+        if connection.execute(more.returning(nodes.c.strikes)).scalar_one() < self._config.strikes:
+            return
+        shut_out = update(nodes).where(nodes.c.name == node, nodes.c.state == "active")
+        connection.execute(shut_out.values(state="quarantined"))
+        for lease in find_leases(connection, leases.c.node == node, leases.c.state == "out"):
+            move(connection, lease, "lost", final=True, ended=now, reason="quarantined")
 
     def tidy(self, ended: Sequence[Lease]) -> None:
         """Remove the returns of leases that have ended, and versions that nobody needs any more."""
