@@ -23,6 +23,21 @@ Scores = dict[str, list[list[float]]]
 """For every contestant and seed, the accuracy of every depth."""
 
 
+SHORT: Settings = {
+    "training.warmup_epochs": 1,
+    "training.batch_size": 128,
+    "training.optimizer": "adamw",
+    "training.learning_rate": 1e-3,
+    "training.weight_decay": 0.1,
+    "training.decay_all": False,
+    "training.device": "cpu",
+    "evaluation.every": 0,
+}
+"""A short training of a small transformer on a CPU, whatever the recipe says."""
+QUICK: Settings = {"evaluation.linear": False, "evaluation.pixels": False, "evaluation.untrained": False}
+"""Only the encoder, only by k-NN."""
+
+
 def parser(description: str) -> argparse.ArgumentParser:
     """The options that every comparison has."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,10 +107,14 @@ def _accuracies(recipe: str, settings: Settings, name: str, arguments: argparse.
             resume(run.folder)
         else:
             train(recipe, arguments.data, run.folder, settings)
-        quick = {"evaluation.linear": False, "evaluation.pixels": False, "evaluation.untrained": False}
         asked = {key: value for key, value in settings.items() if key.startswith("evaluation.")}
-        evaluate_run(run.folder, arguments.test, settings=quick | asked)
-    results = json.loads(run.evaluation_file.read_text())["results"]
+        evaluate_run(run.folder, arguments.test, settings={**QUICK, **asked})
+    return accuracies_in(run.evaluation_file)
+
+
+def accuracies_in(evaluation: Path) -> list[float]:
+    """Of every depth of the encoder that an evaluation was of, where k-NN was the only protocol."""
+    results = json.loads(evaluation.read_text())["results"]
     return [result["accuracy"] for result in results if result["subject"] == "encoder"]
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,9 +65,9 @@ class Contestant:
     proximal: float = 0.0
 
 
-def distilling(**settings: object) -> EdgeConfig:
+def distilling(**settings: Any) -> EdgeConfig:
     """The default rule with other settings."""
-    return EdgeConfig(distilling=replace(DistillingConfig(batch_size=64), **settings))  # type: ignore[arg-type]
+    return EdgeConfig(distilling=replace(DistillingConfig(batch_size=64), **settings))
 
 
 OURS = distilling()

@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+from comparison import QUICK, accuracies_in
+from stillhouse.networks.saved import WEIGHTS
 from stillhouse.recipes.directory import Run
 from stillhouse.recipes.recipe import read_recipe, shipped_recipes
 from timing import Row, Table, prepare, report
@@ -93,17 +95,15 @@ def judge(name: str, arguments: argparse.Namespace) -> Row:
     if not whole.encoder_folder.exists():
         call(*words, "--out", str(whole.folder))
     step = train_and_kill([*words, "--out", str(killed.folder)], killed)
-    weights = [(run.encoder_folder / "model.safetensors").read_bytes() for run in (whole, killed)]
-    quick = {"linear": "false", "pixels": "false", "untrained": "false", "alignment_images": "0"}
-    asked = [word for key, value in quick.items() for word in ("--set", f"evaluation.{key}={value}")]
+    weights = [(run.encoder_folder / WEIGHTS).read_bytes() for run in (whole, killed)]
+    quick = {**QUICK, "evaluation.alignment_images": 0}
+    asked = [word for key, value in quick.items() for word in ("--set", f"{key}={str(value).lower()}")]
     call("evaluate", str(killed.folder), "--data", arguments.test, *asked)
-    results = json.loads(killed.evaluation_file.read_text())["results"]
-    depths = [result["accuracy"] for result in results if result["subject"] == "encoder"]
     return {
         "recipe": name,
         "killed after step": str(step),
         "same weights": "yes" if weights[0] == weights[1] else "NO",
-        "k-NN of every depth, %": " ".join(f"{100 * value:.1f}" for value in depths),
+        "k-NN of every depth, %": " ".join(f"{100 * value:.1f}" for value in accuracies_in(killed.evaluation_file)),
     }
 
 

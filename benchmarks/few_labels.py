@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from comparison import parser, table
+from comparison import QUICK, parser, table
 from stillhouse.recipes.directory import Run
 from stillhouse.recipes.judging import evaluate_run
 from stillhouse.recipes.run import resume, train
@@ -77,15 +77,9 @@ def accuracies(seed: int, arguments: argparse.Namespace) -> list[float]:
                 resume(run.folder)
             else:
                 train(recipe, arguments.data, run.folder, common | settings | dict(arguments.settings))
-            evaluate_run(run.folder, arguments.test, settings=QUICK)
+            evaluate_run(run.folder, arguments.test, settings={**QUICK, "evaluation.alignment_images": 0})
         found += [entry["accuracy"] for entry in results(run) if entry["protocol"] == "classifier"]
     return found
-
-
-QUICK = {
-    "evaluation.linear": False, "evaluation.pixels": False, "evaluation.untrained": False,
-    "evaluation.alignment_images": 0,
-}  # fmt: skip
 
 
 def results(run: Run) -> list[Mapping[str, Any]]:

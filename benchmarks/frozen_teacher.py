@@ -13,21 +13,14 @@ Runs that are there already are not repeated, so the command may be stopped and 
 
 from typing import Any
 
-from comparison import Settings, compare, parser
+from comparison import SHORT, Settings, compare, parser
 
 BUDGET: dict[str, Any] = {
     "data.limit": 10_000,
     "encoder.name": "vit_micro",
     "encoder.patch_size": 8,
     "training.epochs": 8,
-    "training.warmup_epochs": 1,
-    "training.batch_size": 128,
-    "training.optimizer": "adamw",
-    "training.learning_rate": 1e-3,
-    "training.weight_decay": 0.1,
-    "training.decay_all": False,
-    "training.device": "cpu",
-    "evaluation.every": 0,
+    **SHORT,
 }
 TWO_VIEWS = ("disco",)
 """Methods with a teacher that show the student two views of an image."""

@@ -11,7 +11,7 @@ import argparse
 import json
 from typing import Any
 
-from comparison import Settings, compare, parser, table
+from comparison import QUICK, SHORT, Settings, accuracies_in, compare, parser, table
 from stillhouse.recipes.directory import Run
 from stillhouse.recipes.judging import evaluate_run
 
@@ -22,14 +22,7 @@ BUDGET: dict[str, Any] = {
     "peer.name": "vit_micro",
     "peer.patch_size": 8,
     "training.epochs": 10,
-    "training.warmup_epochs": 1,
-    "training.batch_size": 128,
-    "training.optimizer": "adamw",
-    "training.learning_rate": 1e-3,
-    "training.weight_decay": 0.1,
-    "training.decay_all": False,
-    "training.device": "cpu",
-    "evaluation.every": 0,
+    **SHORT,
 }
 CONTESTANTS: dict[str, Settings] = {
     "apart": BUDGET | {"method.distillation_weight": 0.0, "method.peer_distillation_weight": 0.0},
@@ -52,10 +45,8 @@ def peer_accuracies(name: str, seed: int, arguments: argparse.Namespace) -> list
     """k-NN accuracy of every depth of a run's second network."""
     run = Run(arguments.runs / f"{name}-{seed}")
     if not run.peer_evaluation_file.exists():
-        quick = {"evaluation.linear": False, "evaluation.pixels": False, "evaluation.untrained": False}
-        evaluate_run(run.folder, arguments.test, settings=quick, peer=True)
-    results = json.loads(run.peer_evaluation_file.read_text())["results"]
-    return [result["accuracy"] for result in results if result["subject"] == "encoder"]
+        evaluate_run(run.folder, arguments.test, settings=QUICK, peer=True)
+    return accuracies_in(run.peer_evaluation_file)
 
 
 if __name__ == "__main__":
