@@ -25,7 +25,7 @@ from stillhouse.edge.service.invites import invite
 from tests.edge.service.fleet import OverHttps
 from tests.edge.service.test_core import TINY
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Now(VirtualClock):
