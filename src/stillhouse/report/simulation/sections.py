@@ -1,0 +1,108 @@
+"""Sections of the page about a study, in reading order; what the records lack has no section."""
+
+from collections.abc import Sequence
+
+from stillhouse.report.charts import Chart
+from stillhouse.report.curves import Figure
+from stillhouse.report.markup import Html, joined, tag
+from stillhouse.report.sections import charts_of, charts_section, section, tile_list
+from stillhouse.report.simulation import drawing, words
+from stillhouse.report.simulation.records import FATES, Run, Study
+from stillhouse.report.simulation.table import Table
+from stillhouse.report.tables import settings_tables
+from stillhouse.report.verdict import duration, percent
+
+MOST_DIGITS = 24  # classes; of more, cells of the map have no room for numbers
+
+
+def body(study: Study, tables: Sequence[Table]) -> tuple[Html, dict[str, Chart]]:
+    """Everything between the edges of the page, and its charts by the id of their place."""
+    winner, runs = next(iter(study.contestants.items()))
+    shown, clock = runs[0], drawing.Clock.of(runs[0].end.time)
+    curves = {
+        "curves": ("Accuracy on the way", drawing.accuracy_over_time(study)),
+        "traffic": ("Accuracy and bytes", drawing.accuracy_over_bytes(study)),
+    }
+    lanes = [*drawing.live_users(shown, clock), *drawing.timeline(shown, clock)]
+    users: dict[str, tuple[str, Sequence[Figure]]] = {
+        "visits": (f"Visits of one run: {winner}, seed {shown.start.seed}", lanes),
+        "staleness": ("Staleness of returns", drawing.staleness(study)),
+    }
+    content = [
+        _header(study),
+        *(charts_section(name, title, found) for name, (title, found) in curves.items() if found),
+        *_recalls(study),
+        *(charts_section(name, title, found, *_legend(name)) for name, (title, found) in users.items() if found),
+        *(section(f"table-{table.name}", table.title, tag("p", table.note), table.html()) for table in tables),
+        *_settings(study),
+    ]
+    return joined(content), charts_of(curves | users)
+
+
+def _header(study: Study) -> Html:
+    attacked = words.attack_sentence(study)
+    said = [tag("p", words.headline(study), class_="lead"), *[tag("p", attacked, class_="aside")] * bool(attacked)]
+    said.append(tag("p", words.missing_sentence(study), class_="quiet"))
+    facts = [tag("li", tag("span", name), f" {value}") for name, value in _facts(study) if value]
+    return tag(
+        "header",
+        tag("h1", study.name),
+        *[tag("p", study.scenario, class_="quiet")] * bool(study.scenario),
+        tag("ul", *facts, class_="facts"),
+        *said,
+        tile_list(words.tiles(study)),
+    )
+
+
+def _facts(study: Study) -> list[tuple[str, str]]:
+    start = study.runs[0].start
+    attackers = sum(bool(user.attack) for user in start.users)
+    return [
+        ("Contestants", str(len(study.contestants))),
+        ("Seeds", str(len({run.start.seed for run in study.runs}))),
+        ("Users", f"{len(start.users)}" + f", {attackers} of them attackers" * bool(attackers)),
+        ("Classes", str(len(start.recalls) or "")),
+        ("Time", duration(study.horizon)),
+    ]
+
+
+def _legend(name: str) -> list[Html]:
+    if name != "visits":
+        return []
+    return [tag("ul", *(tag("li", fate, class_=f"fate {fate}") for fate in FATES), class_="legend")]
+
+
+def _recalls(study: Study) -> list[Html]:
+    """A map of recalls: a row for the first core and for every contestant, a column per class."""
+    classes = len(study.runs[0].start.recalls)
+    if not classes:
+        return []
+    seen: dict[int, Run] = {run.start.seed: run for run in study.runs}
+    rows = [_recall_row("core only", [run.start.recalls for run in seen.values()])]
+    rows += [_recall_row(name, [run.recalls for run in runs]) for name, runs in study.contestants.items()]
+    heads = (tag("th", str(number) if classes <= MOST_DIGITS else "", scope="col") for number in range(classes))
+    head = tag("tr", tag("th", "class", scope="col"), *heads)
+    table = tag("table", tag("thead", head), tag("tbody", *rows), class_="map")
+    region = tag("div", table, class_="wide", tabindex="0", role="region", aria_label="Recall by class")
+    said = tag("p", "Share of the test images of a class that the last core gets right, in %, mean over seeds.")
+    return [section("recalls", "Recall by class", said, region)]
+
+
+def _recall_row(name: str, recalls: Sequence[tuple[float, ...]]) -> Html:
+    means = [sum(column) / len(column) for column in zip(*recalls, strict=True)]
+    cells = [
+        tag(
+            "td",
+            f"{100 * mean:.0f}" if len(means) <= MOST_DIGITS else "",
+            style=f"--share: {mean:.3f}",
+            title=f"{name}, class {number}: {percent(mean)}",
+            class_="strong" if mean > 0.55 else "weak",
+        )
+        for number, mean in enumerate(means)
+    ]
+    return tag("tr", tag("th", name, scope="row"), *cells)
+
+
+def _settings(study: Study) -> list[Html]:
+    found = settings_tables(study.settings, "scenario")
+    return [section("settings", "Settings", tag("div", *found, class_="cards"))] if found else []
