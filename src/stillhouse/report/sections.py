@@ -49,8 +49,10 @@ def section(name: str, title: str, *children: str) -> Html:
     return tag("section", tag("h2", title), *children, id=name)
 
 
-def charts_section(name: str, title: str, figures: Sequence[Figure], *before: str) -> Html:
-    """Figures with their places, after what else belongs there."""
+def charts_section(
+    name: str, title: str, figures: Sequence[Figure], *, before: str = "", class_: str = "charts"
+) -> Html:
+    """Figures with their places, after what is said before them."""
     drawn = [
         tag(
             "figure",
@@ -66,7 +68,7 @@ def charts_section(name: str, title: str, figures: Sequence[Figure], *before: st
         )
         for number, figure in enumerate(figures)
     ]
-    return section(name, title, *before, tag("div", *drawn, class_="charts"))
+    return section(name, title, before, tag("div", *drawn, class_=class_))
 
 
 def tile_list(tiles: Sequence[Tile]) -> Html:

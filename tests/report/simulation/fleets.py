@@ -10,7 +10,8 @@ Entry = dict[str, Any]
 CLASSES, CLONE = 10, 900_000
 RULES = {
     "default": ("distil", 0.11, 0.012), "buffered": ("distil", 0.07, 0.02), "cloned": ("distil", -0.05, 0.05),
-    "outputs only": ("distil", 0.06, 0.02), "merged only": ("distil", 0.09, 0.015), "fedasync": ("fedasync", -0.12, 0.08),
+    "outputs only": ("distil", 0.06, 0.02), "merged only": ("distil", 0.09, 0.015),
+    "fedasync": ("fedasync", -0.12, 0.08),
     "fedbuff, ten wait": ("fedbuff", 0.05, 0.03), "feddf": ("feddf", 0.03, 0.03), "fedavg": ("fedavg", 0.04, 0.03),
     "extra epochs": ("rehearse", 0.01, 0.008),
 }  # fmt: skip
@@ -76,7 +77,7 @@ def _run(name: str, seed: int, users: int, visits: int, attackers: int) -> list[
     draw, fleet = random.Random(f"{name}/{seed}"), random.Random(seed)
     _, gained, unsteady = RULES[name]
     kinds = ["sign_flip", "backdoor", "label_flip"]
-    people = [
+    people: list[Entry] = [
         {"name": f"user-{number:02}", "images": 300, "classes": sorted(fleet.sample(range(CLASSES), 3)),
          "speed": round(fleet.lognormvariate(0, 0.5), 3), "attack": kinds[number % 3] if number < attackers else ""}
         for number in range(users)
@@ -85,10 +86,10 @@ def _run(name: str, seed: int, users: int, visits: int, attackers: int) -> list[
     recalls = [core + fleet.uniform(-0.25, 0.25) for _ in range(CLASSES)]
     first = start(people, contestant=name, seed=seed, scenario="Slow users, and some who mean no good.",
                   model_bytes=CLONE, test=core, recalls=recalls)  # fmt: skip
-    joins = {
-        person["name"]: 0.0 if number < users // 2 else fleet.uniform(0, 3000) for number, person in enumerate(people)
+    joins: dict[str, float] = {
+        person["name"]: 0.0 if number < users // 2 else fleet.uniform(0, 900) for number, person in enumerate(people)
     }
-    leaves = {name: joined + fleet.expovariate(1 / 3000) + 400 for name, joined in joins.items()}
+    leaves = {name: joined + fleet.expovariate(1 / 900) + 300 for name, joined in joins.items()}
     decided = sorted(_decided(draw, people, joins, leaves, visits), key=lambda line: float(line["time"]))
     done = float(decided[-1]["time"])
     moves = [(time, 1, name) for name, time in joins.items()] + [(time, -1, name) for name, time in leaves.items()]

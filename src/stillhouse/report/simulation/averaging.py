@@ -19,10 +19,6 @@ class Steps:
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
-    def at(self, x: float) -> float:
-        """The mean there."""
-        return self.mean[max(0, bisect_right(self.x, x) - 1)]
-
 
 def averaged(runs: Sequence[Run], place: Callable[[Moment], float], until: float) -> Steps:
     """Test accuracy over what `place` measures, from 0 to `until`; a run that is over keeps its last core."""

@@ -4,26 +4,27 @@ Contestants keep their color and dash in every chart, by their order.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from stillhouse.report.charts import HEIGHT, LAYOUT, MARGINS, QUIET_AXIS, Axes, Chart, Line, line_chart, plain, span
+from stillhouse.report.charts import LAYOUT, MARGINS, QUIET_AXIS, Axes, Chart, Line, line_chart, plain, span
 from stillhouse.report.curves import TERM_COLORS, Figure
 from stillhouse.report.simulation.averaging import Steps, averaged
-from stillhouse.report.simulation.records import FATES, Fate, Moment, Run, Study, Visit
-from stillhouse.report.simulation.results import has_flow, live_at_start, returned
+from stillhouse.report.simulation.records import FATES, Fate, Run, Study, Visit
+from stillhouse.report.simulation.results import has_flow, live, returned
 from stillhouse.report.simulation.table import size_unit
-from stillhouse.report.verdict import duration
+from stillhouse.report.verdict import duration, percent
 
 DASHES = ("solid", "dash", "dot", "dashdot")
-BAND_OPACITY = "22"  # hexadecimal
+COLORS = (*TERM_COLORS, "--term-9", "--term-10")
+BAND_OPACITY = "28"  # hexadecimal
 SIGNS: dict[Fate, str] = {"applied": "circle", "refused": "x", "lost": "circle-open"}
 FATE_COLORS: dict[Fate, str] = {"applied": "--applied", "refused": "--refused", "lost": "--lost"}
-TALL = 440  # pixels
+TALL, SMALL = 440, 210  # pixels
+MOST_NAMES = 14  # beside a chart of usual height
 ROW = 20  # pixels of one user
-NUM_MARKS = 60  # of one contestant
 UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 
 
@@ -45,33 +46,46 @@ class Clock:
         return f"virtual {self.name}"
 
 
-def accuracy_over_time(study: Study) -> list[Figure]:
-    """Mean line and band of every contestant; marks where clones were refused or lost."""
+def accuracy_on_the_way(study: Study) -> list[Figure]:
+    """Mean lines of all contestants, over virtual time and over bytes."""
+    many = max(map(len, study.contestants.values())) > 1
+    told = (
+        "Test accuracy, mean over seeds; the band is one deviation of the best" if many else "Test accuracy, one seed"
+    )
+    height = max(TALL, 80 + 17 * len(study.contestants))
+    clock, most = Clock.of(study.horizon), max(run.bytes for run in study.runs)
+    axes = Axes(x_title=clock.title, y_format=".0%", height=height)
+    chart = _curves(study, _over_time(study, clock), axes)
+    figures = [Figure(title="Over virtual time", caption=told, chart=chart)]
+    if most:
+        scale, unit = size_unit(most)
+        sent = replace(axes, x_title=f"{unit} of all visits, both ways, lost ones too")
+        figures.append(Figure(title="Over bytes", caption=told, chart=_curves(study, _over_bytes(study, scale), sent)))
+    return figures
+
+
+def each_contestant(study: Study) -> list[Figure]:
+    """A small chart of each: its mean line and band over the core it began with, and visits that taught nothing."""
     clock = Clock.of(study.horizon)
-    steps = {
-        name: averaged(runs, lambda moment: moment.time / clock.seconds, study.horizon / clock.seconds)
-        for name, runs in study.contestants.items()
-    }
-    chart = _curves(study, steps, Axes(x_title=clock.title, y_format=".0%", height=_height(study)))
+    taken = _over_time(study, clock)
+    low, high = span([line for steps in taken.values() for line in _edges(steps)])
+    below = low - 0.16 * (high - low)  # room for two rows of ticks
+    axes = Axes(x_title=clock.title, y_format=".0%", y_span=(below, high), height=SMALL)
+    figures = []
     for number, (name, runs) in enumerate(study.contestants.items()):
-        chart["data"] += [_marks(runs, fate, steps[name], clock, _style(number)[0]) for fate in FATES[1:]]
-    told = f"Test accuracy; {_told(study)}. \u00d7 a clone was refused, \u25cb one was lost"
-    return [Figure(title="Accuracy and virtual time", caption=told, chart=chart)]
-
-
-def accuracy_over_bytes(study: Study) -> list[Figure]:
-    """The same over the bytes of all visits, both ways, those of lost ones among them."""
-    most = max(run.bytes for run in study.runs)
-    if not most:
-        return []
-    scale, unit = size_unit(most)
-    steps = {
-        name: averaged(runs, lambda moment: moment.bytes / scale, max(run.bytes for run in runs) / scale)
-        for name, runs in study.contestants.items()
-    }
-    axes = Axes(x_title=f"{unit} of all visits, both ways", y_format=".0%", height=_height(study))
-    told = f"Test accuracy; {_told(study)}; lost visits cost what they took"
-    return [Figure(title="Accuracy and traffic", caption=told, chart=_curves(study, steps, axes))]
+        steps, (color, _) = taken[name], _style(number)
+        ends, start = (steps.x[0], steps.x[-1]), steps.mean[0]
+        core = Line(name="core only", x=ends, y=(start, start), color="--baseline", dash="dash", width=1.4, named=False)
+        chart = line_chart([core, Line(name=name, x=steps.x, y=steps.mean, color=color, named=False)], axes)
+        _step(chart["data"][1])
+        chart["data"] = [_band(steps, color), *chart["data"]]
+        for fate, row in zip(FATES[1:], (0.75, 0.25), strict=True):
+            times = [visit.time for run in runs for visit in run.visits if visit.state == fate]
+            chart["data"].append(_signs(times, [below + row * (low - below)] * len(times), fate, clock, "line-ns"))
+        counts = Counter(visit.state for run in runs for visit in run.visits)
+        told = f"{percent(steps.mean[-1])} at the end; {counts['refused']:,} refused, {counts['lost']:,} lost"
+        figures.append(Figure(title=plain(name), caption=told, chart=chart))
+    return figures
 
 
 def staleness(study: Study) -> list[Figure]:
@@ -83,7 +97,7 @@ def staleness(study: Study) -> list[Figure]:
             x = range(max(counts) + 1)
             color, dash = _style(number)
             shares = [counts[value] / counts.total() for value in x]
-            lines.append(Line(name=name, x=x, y=shares, color=color, dash=dash, named=number < 8))
+            lines.append(Line(name=name, x=x, y=shares, color=color, dash=dash, named=number < MOST_NAMES))
     if not lines:
         return []
     axes = Axes(x_title="versions behind", y_format=".0%", y_span=(0.0, span(lines)[1]), whole_x=True)
@@ -95,20 +109,20 @@ def live_users(run: Run, clock: Clock) -> list[Figure]:
     """Who was there in one run, with every decision on the line; nothing where nobody came or went."""
     if not has_flow(run):
         return []
-    levels = [(0.0, live_at_start(run)), *((move.time, move.live) for move in run.moves)]
-    levels.append((run.end.time, levels[-1][1]))
-    x, y = [time / clock.seconds for time, _ in levels], [float(live) for _, live in levels]
+    times = sorted({0.0, *(move.time for move in run.moves), run.end.time})
+    x, y = [time / clock.seconds for time in times], [float(live(run, time)) for time in times]
     line = Line(name="live users", x=x, y=y, color="--baseline", named=False)
     axes = Axes(x_title=clock.title, y_span=(0.0, max(y) * 1.12 or 1.0), height=220)
     chart = line_chart([line], axes)
     _step(chart["data"][0])
-    steps = Steps(tuple(x), tuple(y), (0.0,) * len(x))
-    chart["data"] += [_marks([run], fate, steps, clock, FATE_COLORS[fate]) for fate in FATES]
+    for fate in FATES:
+        times = [visit.time for visit in run.visits if visit.state == fate]
+        chart["data"].append(_signs(times, [live(run, time) for time in times], fate, clock, SIGNS[fate]))
     chart["layout"] |= {"margin": MARGINS | {"l": _margin(run), "r": 18}, "hovermode": "closest"}
     chart["layout"]["xaxis"] |= {"range": _range(run, clock)}
     chart["layout"]["yaxis"] |= {"automargin": False, "dtick": max(1, round(max(y) / 4))}
-    told = "Line: users who are there; marks: what was decided then (see below for colors)"
-    return [Figure(title="Live users and returns", caption=told, chart=chart)]
+    told = "How many are there, and what was decided when"
+    return [Figure(title="Live users", caption=told, chart=chart)]
 
 
 def timeline(run: Run, clock: Clock) -> list[Figure]:
@@ -121,11 +135,18 @@ def timeline(run: Run, clock: Clock) -> list[Figure]:
     there |= {"hoverinfo": "skip"}
     drawn = [there] + [
         _bars(
-            [(lanes[visit.user], visit.sent, visit.time, _hover(run, visit)) for visit in run.visits if visit.state == fate],
-            clock, fate, FATE_COLORS[fate], 0.62,
+            [
+                (lanes[visit.user], visit.sent, visit.time, _hover(run, visit))
+                for visit in run.visits
+                if visit.state == fate
+            ],
+            clock,
+            fate,
+            FATE_COLORS[fate],
+            0.62,
         )
         for fate in FATES
-    ]  # fmt: skip
+    ]
     names = [plain(user.name + f" \u2020 {user.attack}" * bool(user.attack), 22) for user in run.start.users]
     height = MARGINS["t"] + MARGINS["b"] + ROW * max(4, len(lanes))
     layout: Chart = LAYOUT | {
@@ -151,51 +172,59 @@ def timeline(run: Run, clock: Clock) -> list[Figure]:
             "tickfont": {"size": 11},
         },
     }
-    told = "A lane for each user; bars reach from dispatch to decision" + "; \u2020 attacks" * any(run.attacks.values())
-    return [Figure(title="Visits", caption=told, chart={"data": drawn, "layout": layout})]
+    told = "Bars reach from dispatch to decision; pale: the user is there" + "; \u2020 attacks" * any(
+        run.attacks.values()
+    )
+    return [Figure(title="Who had a clone when", caption=told, chart={"data": drawn, "layout": layout})]
 
 
 def _style(number: int) -> tuple[str, str]:
     """Color and dash of a contestant by its place."""
-    turn, place = divmod(number, len(TERM_COLORS))
-    return TERM_COLORS[place], DASHES[turn % len(DASHES)]
+    turn, place = divmod(number, len(COLORS))
+    return COLORS[place], DASHES[turn % len(DASHES)]
 
 
-def _height(study: Study) -> int:
-    return max(TALL, 80 + 17 * len(study.contestants))
+def _over_time(study: Study, clock: Clock) -> dict[str, Steps]:
+    until = study.horizon / clock.seconds
+    return {
+        name: averaged(runs, lambda moment: moment.time / clock.seconds, until)
+        for name, runs in study.contestants.items()
+    }
 
 
-def _told(study: Study) -> str:
-    many = max(map(len, study.contestants.values())) > 1
-    return "mean line, band of one deviation over seeds" if many else "one seed"
+def _over_bytes(study: Study, scale: float) -> dict[str, Steps]:
+    return {
+        name: averaged(runs, lambda moment: moment.bytes / scale, max(run.bytes for run in runs) / scale)
+        for name, runs in study.contestants.items()
+    }
 
 
-def _curves(study: Study, steps: dict[str, Steps], axes: Axes) -> Chart:
-    """Steps of all contestants over their bands, the best one on top."""
-    styles = {name: _style(number) for number, name in enumerate(study.contestants)}
+def _curves(study: Study, taken: dict[str, Steps], axes: Axes) -> Chart:
+    """Steps of all contestants, the best one last, so that it lies on top, and over its band."""
     lines = [
-        Line(
-            name=name,
-            x=taken.x,
-            y=taken.mean,
-            color=styles[name][0],
-            dash=styles[name][1],
-            width=2.6 if number == 0 else 1.8,
-        )
-        for number, (name, taken) in enumerate(steps.items())
+        Line(name=name, x=steps.x, y=steps.mean, color=color, dash=dash, width=1.8 if number else 3.0)
+        for number, (name, steps) in enumerate(taken.items())
+        for color, dash in [_style(number)]
     ]
-    ends = [
-        Line(name="", x=taken.x, y=[mean + side * off for mean, off in zip(taken.mean, taken.deviation, strict=True)],
-             color="--ink")
-        for taken in steps.values()
-        for side in (-1, 1)
-    ]  # fmt: skip
-    chart = line_chart(lines, Axes(**(vars(axes) | {"y_span": span(ends)})))
+    best = next(iter(taken.values()))
+    chart = line_chart(lines, replace(axes, y_span=span([*lines, *_edges(best)])))
     for trace in chart["data"]:
         _step(trace)
-    bands = [_band(taken, styles[name][0]) for name, taken in steps.items() if any(taken.deviation)]
-    chart["data"] = bands[::-1] + chart["data"][::-1]
+    chart["data"] = [_band(best, lines[0].color), *reversed(chart["data"])]
     return chart
+
+
+def _edges(steps: Steps) -> list[Line]:
+    """The lower and the upper edge of a band."""
+    return [
+        Line(
+            name="",
+            x=steps.x,
+            y=[m + side * d for m, d in zip(steps.mean, steps.deviation, strict=True)],
+            color="--ink",
+        )
+        for side in (-1, 1)
+    ]
 
 
 def _step(trace: dict[str, Any]) -> None:
@@ -205,10 +234,7 @@ def _step(trace: dict[str, Any]) -> None:
 
 def _band(steps: Steps, color: str) -> Chart:
     """The outline of mean plus and minus deviation, as steps."""
-    high, low = (
-        _corners(steps.x, [mean + side * off for mean, off in zip(steps.mean, steps.deviation, strict=True)])
-        for side in (1, -1)
-    )
+    low, high = (_corners(edge.x, edge.y) for edge in _edges(steps))
     outline = [*high, *reversed(low)]
     return {
         "type": "scatter",
@@ -230,20 +256,19 @@ def _corners(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]
     return corners
 
 
-def _marks(runs: Sequence[Run], fate: Fate, steps: Steps, clock: Clock, color: str) -> Chart:
-    """Signs on a line where visits of all seeds had this fate; of very many, evenly chosen ones."""
-    times = sorted(visit.time / clock.seconds for run in runs for visit in run.visits if visit.state == fate)
-    chosen = times[:: -(-len(times) // NUM_MARKS) or 1]
+def _signs(times: Sequence[float], heights: Sequence[float], fate: Fate, clock: Clock, symbol: str) -> Chart:
+    """A sign for every decision with this fate."""
+    color = FATE_COLORS[fate]
     return {
         "type": "scatter",
         "mode": "markers",
         "name": fate,
-        "x": [_short(time) for time in chosen],
-        "y": [_short(steps.at(time)) for time in chosen],
-        "marker": {"symbol": SIGNS[fate], "size": 6, "color": color, "opacity": 0.75, "line": {"width": 1, "color": color}},
+        "x": [_short(time / clock.seconds) for time in times],
+        "y": [_short(height) for height in heights],
+        "marker": {"symbol": symbol, "size": 7, "color": color, "line": {"width": 1.2, "color": color}},
         "hoverinfo": "skip",
         "cliponaxis": False,
-    }  # fmt: skip
+    }
 
 
 def _bars(bars: Sequence[tuple[int, float, float, str]], clock: Clock, name: str, color: str, width: float) -> Chart:

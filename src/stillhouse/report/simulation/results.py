@@ -9,6 +9,7 @@ import statistics
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from stillhouse.report.charts import finite
 from stillhouse.report.simulation.records import FATES, Fate, Moment, Run, Study
@@ -17,6 +18,7 @@ from stillhouse.report.verdict import SPACE, duration
 
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
 MEASURES = {"attend": "A", "retain": "R", "useful_attend": "A+", "useful_retain": "R+", "kept": "kept"}
+Row = tuple[Cell, ...]
 NUMBERS = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?")
 CONTESTANT = Column("contestant", "contestant", "text")
 NOISE = 1e-9  # of adding floats
@@ -39,7 +41,7 @@ def accuracy(study: Study) -> Table:
         Column("worst", "worst"),
         Column("seeds", "seeds", "count"),
     )
-    rows = [
+    rows: list[Row] = [
         (
             name,
             each(runs, lambda run: run.start.test),
@@ -66,7 +68,7 @@ def attacks(study: Study) -> Table:
         Column("lowest", "lowest against the start", "points"),
         Column("backdoor", "backdoor works"),
     )
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[Row] = []
     for name, runs in study.contestants.items():
         for attack in sorted({attack for run in runs for attack in run.attacks.values() if attack}):
             attacked = [run for run in runs if attack in run.attacks.values()]
@@ -75,8 +77,8 @@ def attacks(study: Study) -> Table:
                     name,
                     attack,
                     each(attacked, lambda run: run.end.test),
-                    each(attacked, lambda run, attack=attack: accepted(run, attack)),
-                    each(attacked, lambda run: accepted(run, "")),
+                    each(attacked, partial(accepted, attack=attack)),
+                    each(attacked, partial(accepted, attack="")),
                     each(attacked, lambda run: min(moment.test for moment in run.history) - run.start.test),
                     each(attacked, backdoor),
                 )
@@ -90,9 +92,9 @@ def attacks(study: Study) -> Table:
 
 def over_time(study: Study) -> Table:
     """T5: test accuracy at quarters of the virtual time."""
-    columns = (CONTESTANT, Column("start", "at the start"), *_quarter_columns(study, "accuracy", "", "percent"))
-    rows = [
-        (name, *(each(runs, lambda run, time=time: level(run.history, time).test) for time in (0.0, *_times(study))))
+    columns = (CONTESTANT, Column("start", "start"), *_quarter_columns(study, "accuracy", "after ", "percent"))
+    rows: list[Row] = [
+        (name, *(each(runs, partial(tested_at, time=time)) for time in (0.0, *_times(study))))
         for name, runs in study.contestants.items()
         if study.horizon > 0
     ]
@@ -105,7 +107,7 @@ def staleness(study: Study) -> Table:
     columns = (
         CONTESTANT,
         Column("returns", "returns", "count"),
-        Column("fresh", "fresh"),
+        Column("fresh", "none behind"),
         Column("mean", "mean staleness", "number"),
         Column("median", "median", "number"),
         Column("most", "nine tenths up to", "number"),
@@ -118,11 +120,11 @@ def staleness(study: Study) -> Table:
         lambda values: sorted(values)[math.ceil(0.9 * len(values)) - 1],
         max,
     )
-    rows = [
+    rows: list[Row] = [
         (
             name,
             each(runs, lambda run: len(returned(run))),
-            *(each(runs, lambda run, of=of: of(returned(run)) if returned(run) else math.nan) for of in measures),
+            *(each(runs, partial(stale, of=of)) for of in measures),
         )
         for name, runs in study.contestants.items()
         if any(returned(run) for run in runs)
@@ -137,16 +139,16 @@ def flow(study: Study) -> Table:
         CONTESTANT,
         Column("came", "came", "number"),
         Column("left", "left", "number"),
-        *_quarter_columns(study, "live", "live ", "count"),
+        *_quarter_columns(study, "live", "live at ", "count"),
         *_quarter_columns(study, "returns", "returns by ", "count"),
     )
-    rows = [
+    rows: list[Row] = [
         (
             name,
             each(runs, lambda run: sum(move.kind == "joined" and move.time > 0 for move in run.moves)),
             each(runs, lambda run: sum(move.kind == "left" for move in run.moves)),
-            *(each(runs, lambda run, time=time: live(run, time)) for time in _times(study)),
-            *(each(runs, lambda run, time=time: returned_by(run, time)) for time in _times(study)),
+            *(each(runs, partial(live, time=time)) for time in _times(study)),
+            *(each(runs, partial(returned_by, time=time)) for time in _times(study)),
         )
         for name, runs in study.contestants.items()
         if any(has_flow(run) for run in runs)
@@ -167,7 +169,7 @@ def cost(study: Study) -> Table:
         Column("target_runs", "runs that reached it", "text"),
     )
     wanted = target_gain(study)
-    rows = []
+    rows: list[Row] = []
     for name, runs in study.contestants.items():
         hits = [reached(run, wanted) for run in runs]
         rows.append(
@@ -182,8 +184,8 @@ def cost(study: Study) -> Table:
             )
         )
     note = (
-        f"Target: the core of the run's own start and half of the best mean gain, {100 * wanted:.2f} points. Bytes of all "
-        "visits decided until then count, both ways, lost ones too; means are over the runs that reached it."
+        f"Target: the core of the run's own start and half of the best mean gain, {100 * wanted:.2f} points. Bytes "
+        "of all visits decided until then count, both ways, lost ones too; means are over the runs that reached it."
         if wanted
         else "No contestant ends above the core, so there is no target to reach."
     )
@@ -198,22 +200,19 @@ def bias(study: Study) -> Table:
         Column("edge_bias", "edge bias", "points"),
         *(Column(name, MEASURES[name]) for name in names),
     )
-    rows = [
+    rows: list[Row] = [
         (
             name,
             each(runs, lambda run: mean([lesson.absent_fall for lesson in run.lessons])),
-            *(
-                each(runs, lambda run, of=of: mean([lesson.measures.get(of, math.nan) for lesson in run.lessons]))
-                for of in names
-            ),
+            *(each(runs, partial(measured, name=of)) for of in names),
         )
         for name, runs in study.contestants.items()
     ]
     told = [row for row in rows if any(isinstance(cell, Spread) and finite(cell.values) for cell in row)]
     note = (
-        "Edge bias: mean over lessons of the recall lost on classes that their users do not hold. A and R: where a clone "
-        "and the core disagree, the share in which the taught core says what the clone says (A) or what the core said "
-        "(R); with + those in which that is right. Kept: the share of the lesson that the trial kept."
+        "Edge bias: mean over lessons of the recall lost on classes that their users do not hold. A and R: where a "
+        "clone and the core disagree, the share in which the taught core says what the clone says (A) or what the core "
+        "said (R); with + those in which that is right. Kept: the share of the lesson that the trial kept."
     )
     return Table("bias", "Edge bias, attending and retaining", note, columns, tuple(told))
 
@@ -226,7 +225,7 @@ def fates(study: Study) -> Table:
         *(Column(fate, fate, "count") for fate in FATES),
         Column("reasons", "reasons", "text"),
     )
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[Row] = []
     for name, runs in study.contestants.items():
         counts = Counter(visit.state for run in runs for visit in run.visits)
         told = [f"{fate}: {said}" for fate in FATES[1:] if (said := _reasons(runs, fate))]
@@ -262,9 +261,20 @@ def backdoor(run: Run) -> float:
     return run.lessons[-1].backdoor if run.lessons else math.nan
 
 
-def level(history: Sequence[Moment], time: float) -> Moment:
-    """The core at a time."""
-    return history[bisect_right(history, time, key=lambda moment: moment.time) - 1]
+def tested_at(run: Run, time: float) -> float:
+    """Test accuracy of the core at a time."""
+    return run.history[bisect_right(run.history, time, key=lambda moment: moment.time) - 1].test
+
+
+def measured(run: Run, name: str) -> float:
+    """Mean of one measure over the lessons that have it."""
+    return mean([lesson.measures.get(name, math.nan) for lesson in run.lessons])
+
+
+def stale(run: Run, of: Callable[[Sequence[int]], float]) -> float:
+    """A number about the staleness of the clones that came back; not a number where none did."""
+    found = returned(run)
+    return of(found) if found else math.nan
 
 
 def returned(run: Run) -> list[int]:

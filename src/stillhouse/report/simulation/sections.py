@@ -12,6 +12,16 @@ from stillhouse.report.simulation.table import Table
 from stillhouse.report.tables import settings_tables
 from stillhouse.report.verdict import duration, percent
 
+LEGEND = tag("ul", *(tag("li", fate, class_=f"fate {fate}") for fate in FATES), class_="legend")
+BEFORE = {
+    "contestants": tag(
+        "p",
+        "Mean line and a band of one deviation over seeds; dashed: the core alone. Ticks below: clones that were "
+        "refused (upper row) and lost (lower row), of all seeds.",
+    ),
+    "visits": LEGEND,
+}
+LAYOUTS = {"curves": "charts one", "contestants": "charts small", "visits": "charts one", "staleness": "charts one"}
 MOST_DIGITS = 24  # classes; of more, cells of the map have no room for numbers
 
 
@@ -19,24 +29,25 @@ def body(study: Study, tables: Sequence[Table]) -> tuple[Html, dict[str, Chart]]
     """Everything between the edges of the page, and its charts by the id of their place."""
     winner, runs = next(iter(study.contestants.items()))
     shown, clock = runs[0], drawing.Clock.of(runs[0].end.time)
-    curves = {
-        "curves": ("Accuracy on the way", drawing.accuracy_over_time(study)),
-        "traffic": ("Accuracy and bytes", drawing.accuracy_over_bytes(study)),
+    figures: dict[str, tuple[str, Sequence[Figure]]] = {
+        "curves": ("Accuracy on the way", drawing.accuracy_on_the_way(study)),
+        "contestants": ("Each contestant", drawing.each_contestant(study)),
+        "visits": (
+            f"Visits of one run: {winner}, seed {shown.start.seed}",
+            [*drawing.live_users(shown, clock), *drawing.timeline(shown, clock)],
+        ),
+        "staleness": ("Clones that came back", drawing.staleness(study)),
     }
-    lanes = [*drawing.live_users(shown, clock), *drawing.timeline(shown, clock)]
-    users: dict[str, tuple[str, Sequence[Figure]]] = {
-        "visits": (f"Visits of one run: {winner}, seed {shown.start.seed}", lanes),
-        "staleness": ("Staleness of returns", drawing.staleness(study)),
+    drawn = {
+        name: charts_section(name, title, found, before=BEFORE.get(name, ""), class_=LAYOUTS[name])
+        for name, (title, found) in figures.items()
+        if found
     }
-    content = [
-        _header(study),
-        *(charts_section(name, title, found) for name, (title, found) in curves.items() if found),
-        *_recalls(study),
-        *(charts_section(name, title, found, *_legend(name)) for name, (title, found) in users.items() if found),
-        *(section(f"table-{table.name}", table.title, tag("p", table.note), table.html()) for table in tables),
-        *_settings(study),
-    ]
-    return joined(content), charts_of(curves | users)
+    accuracy, *others = (
+        section(f"table-{table.name}", table.title, tag("p", table.note), table.html()) for table in tables
+    )
+    content = [_header(study), drawn.pop("curves"), accuracy, drawn.pop("contestants"), *_recalls(study)]
+    return joined([*content, *drawn.values(), *others, *_settings(study)]), charts_of(figures)
 
 
 def _header(study: Study) -> Html:
@@ -66,12 +77,6 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     ]
 
 
-def _legend(name: str) -> list[Html]:
-    if name != "visits":
-        return []
-    return [tag("ul", *(tag("li", fate, class_=f"fate {fate}") for fate in FATES), class_="legend")]
-
-
 def _recalls(study: Study) -> list[Html]:
     """A map of recalls: a row for the first core and for every contestant, a column per class."""
     classes = len(study.runs[0].start.recalls)
@@ -96,7 +101,6 @@ def _recall_row(name: str, recalls: Sequence[tuple[float, ...]]) -> Html:
             f"{100 * mean:.0f}" if len(means) <= MOST_DIGITS else "",
             style=f"--share: {mean:.3f}",
             title=f"{name}, class {number}: {percent(mean)}",
-            class_="strong" if mean > 0.55 else "weak",
         )
         for number, mean in enumerate(means)
     ]

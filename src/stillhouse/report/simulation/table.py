@@ -48,7 +48,7 @@ Cell = str | int | Spread
 
 @dataclass(frozen=True)
 class Column:
-    """`key` names it in `results.json`, where shares stay shares, times seconds and sizes bytes; people read `title`."""
+    """`key` names it in `results.json`, where shares stay shares, times seconds, sizes bytes; people read `title`."""
 
     key: str
     title: str

@@ -15,7 +15,7 @@ def headline(study: Study) -> str:
     final, gained = each(runs, lambda run: run.end.test).mean, each(runs, gain).mean
     seeds = f", mean of {len(runs)} seeds" if len(runs) > 1 else ", one seed"
     standing = f"{_distance(gained)} the core alone{_against(study)}"
-    return f"{winner} ended best: {percent(final)} of test images right{seeds}, {standing}. {_lowest(runs)}"
+    return f"\u201c{winner}\u201d ended best: {percent(final)} of test images right{seeds}, {standing}. {_lowest(runs)}"
 
 
 def attack_sentence(study: Study) -> str:
@@ -36,7 +36,7 @@ def attack_sentence(study: Study) -> str:
     works = mean([run.lessons[-1].backdoor for run in runs if run.lessons])
     backdoor = f" At the end the backdoor works on {percent(works)} of stamped images." if works == works else ""
     return (
-        f"{winner} applied {bad:,} of {all_bad:,} returns of attackers ({', '.join(kinds)}) and "
+        f"\u201c{winner}\u201d applied {bad:,} of {all_bad:,} returns of attackers ({', '.join(kinds)}) and "
         f"{good:,} of {all_good:,} of honest users.{backdoor}"
     )
 
@@ -89,7 +89,7 @@ def _against(study: Study) -> str:
         kind = "the best baseline" if opposed and study.is_baseline(rival) else "the next best"
         kind = "the best that is no baseline" if opposed and study.is_baseline(winner) else kind
         surely = f" (ahead in {sum(value > 0 for value in ahead)} of {len(ahead)} seeds)" if len(ahead) > 1 else ""
-        return f" and {_distance(difference)} {rival}, {kind}{surely}"
+        return f" and {_distance(difference)} \u201c{rival}\u201d, {kind}{surely}"
     return ""
 
 
