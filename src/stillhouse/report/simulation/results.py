@@ -34,9 +34,9 @@ def accuracy(study: Study) -> Table:
     """T1: test accuracy at the end, best and worst on the way, beside the core nobody taught."""
     columns = (
         CONTESTANT,
-        Column("core", "core only"),
         Column("final", "final"),
         Column("gain", "gain", "points"),
+        Column("core", "core only"),
         Column("best", "best"),
         Column("worst", "worst"),
         Column("seeds", "seeds", "count"),
@@ -44,9 +44,9 @@ def accuracy(study: Study) -> Table:
     rows: list[Row] = [
         (
             name,
-            each(runs, lambda run: run.start.test),
             each(runs, lambda run: run.end.test),
             each(runs, gain),
+            each(runs, lambda run: run.start.test),
             each(runs, lambda run: max(moment.test for moment in run.history)),
             each(runs, lambda run: min(moment.test for moment in run.history)),
             len(runs),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from stillhouse.report.charts import Chart
 from stillhouse.report.curves import Figure
+from stillhouse.report.facts import Tree
 from stillhouse.report.markup import Html, joined, tag
 from stillhouse.report.sections import charts_of, charts_section, section, tile_list
 from stillhouse.report.simulation import drawing, words
@@ -83,23 +84,30 @@ def _recalls(study: Study) -> list[Html]:
     if not classes:
         return []
     seen: dict[int, Run] = {run.start.seed: run for run in study.runs}
-    rows = [_recall_row("core only", [run.start.recalls for run in seen.values()])]
-    rows += [_recall_row(name, [run.recalls for run in runs]) for name, runs in study.contestants.items()]
+    means = {"core only": _means([run.start.recalls for run in seen.values()])}
+    means |= {name: _means([run.recalls for run in runs]) for name, runs in study.contestants.items()}
+    low, high = (end(value for row in means.values() for value in row) for end in (min, max))
+    rows = [_recall_row(name, row, low, high) for name, row in means.items()]
     heads = (tag("th", str(number) if classes <= MOST_DIGITS else "", scope="col") for number in range(classes))
     head = tag("tr", tag("th", "class", scope="col"), *heads)
     table = tag("table", tag("thead", head), tag("tbody", *rows), class_="map")
     region = tag("div", table, class_="wide", tabindex="0", role="region", aria_label="Recall by class")
-    said = tag("p", "Share of the test images of a class that the last core gets right, in %, mean over seeds.")
-    return [section("recalls", "Recall by class", said, region)]
+    said = "Share of the test images of a class that the last core gets right, mean over seeds; colors reach"
+    note = tag("p", f"{said} from {percent(low)} (pale) to {percent(high)}.")
+    return [section("recalls", "Recall by class", note, region)]
 
 
-def _recall_row(name: str, recalls: Sequence[tuple[float, ...]]) -> Html:
-    means = [sum(column) / len(column) for column in zip(*recalls, strict=True)]
+def _means(recalls: Sequence[tuple[float, ...]]) -> list[float]:
+    """Over seeds, for every class."""
+    return [sum(column) / len(column) for column in zip(*recalls, strict=True)]
+
+
+def _recall_row(name: str, means: Sequence[float], low: float, high: float) -> Html:
     cells = [
         tag(
             "td",
             f"{100 * mean:.0f}" if len(means) <= MOST_DIGITS else "",
-            style=f"--share: {mean:.3f}",
+            style=f"--share: {(mean - low) / ((high - low) or 1):.3f}",
             title=f"{name}, class {number}: {percent(mean)}",
         )
         for number, mean in enumerate(means)
@@ -108,5 +116,23 @@ def _recall_row(name: str, recalls: Sequence[tuple[float, ...]]) -> Html:
 
 
 def _settings(study: Study) -> list[Html]:
-    found = settings_tables(study.settings, "scenario")
+    """Settings of the scenario, and of every contestant what is different from them."""
+    shared = {name: value for name, value in study.settings.items() if name != "contestants"}
+    own = study.settings.get("contestants", {})
+    found = settings_tables(shared, "scenario")
+    for name, entry in own.items() if isinstance(own, dict) else ():
+        if isinstance(entry, dict):
+            found += settings_tables({f"contestant {name}": _different(entry, {"lesson": shared.get("lesson")})}, "")
     return [section("settings", "Settings", tag("div", *found, class_="cards"))] if found else []
+
+
+def _different(entry: Tree, usual: object, prefix: str = "") -> dict[str, object]:
+    """Leaves by dotted name that are not as usual."""
+    known = usual if isinstance(usual, dict) else {}
+    found: dict[str, object] = {}
+    for name, value in entry.items():
+        if isinstance(value, dict):
+            found |= _different(value, known.get(name), f"{prefix}{name}.")
+        elif name not in known or known[name] != value:
+            found[prefix + name] = value
+    return found

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from stillhouse.report.charts import finite
 from stillhouse.report.markup import Html, tag
+from stillhouse.report.verdict import SPACE
 
 Unit = Literal["text", "count", "number", "percent", "points", "bytes", "minutes"]
 
@@ -78,7 +79,7 @@ class Table:
 
     def lines(self) -> list[str]:
         """As Markdown, padded to read well without it."""
-        cells = [self.heads(), *([_escaped(" ".join(pair)) for pair in row] for row in self.texts())]
+        cells = [self.heads(), *([markdown(" ".join(pair)) for pair in row] for row in self.texts())]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         written = [
             f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in cells
@@ -130,6 +131,19 @@ def number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def markdown(text: str) -> str:
+    """Text on one line that ends no cell of Markdown and becomes no HTML in it."""
+    text = one_line(text).replace("&", "&amp;")
+    for sign in "\\`*[]<>|":
+        text = text.replace(sign, f"\\{sign}")
+    return text
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks and without orders to a terminal."""
+    return " ".join("".join(sign if sign.isprintable() or sign == SPACE else " " for sign in text).split(" ")).strip()
+
+
 def _texts(cell: Cell, unit: Unit, scale: float) -> tuple[str, str]:
     if not isinstance(cell, Spread):
         return str(cell), ""
@@ -143,11 +157,3 @@ def _texts(cell: Cell, unit: Unit, scale: float) -> tuple[str, str]:
 
 def _html_cell(mean: str, deviation: str) -> Html:
     return tag("td", mean, *[" ", tag("small", deviation)] * bool(deviation))
-
-
-def _escaped(text: str) -> str:
-    """Text that ends no cell of Markdown, becomes no HTML in it, and gives no orders to a terminal."""
-    text = "".join(sign if sign.isprintable() else " " for sign in text).replace("&", "&amp;")
-    for sign in "\\`*[]<>|":
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())

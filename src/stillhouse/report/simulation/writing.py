@@ -11,7 +11,7 @@ from stillhouse.report.simulation.read import read_study
 from stillhouse.report.simulation.records import Run, Study
 from stillhouse.report.simulation.results import tables
 from stillhouse.report.simulation.sections import body
-from stillhouse.report.simulation.table import Table
+from stillhouse.report.simulation.table import Table, markdown, one_line
 
 UNITS = "accuracies, recalls and differences are shares, times virtual seconds, sizes bytes"
 
@@ -38,7 +38,7 @@ def write(folder: Path) -> list[str]:
     }
     for name, text in files.items():
         write_atomically(folder / name, text.encode("utf-8", "replace"))  # a name may hold halves of characters
-    return [_line(words.headline(study)), "", *found[0].lines(), "", _line(words.missing_sentence(study))]
+    return [one_line(words.headline(study)), "", *found[0].lines(), "", one_line(words.missing_sentence(study))]
 
 
 def results(study: Study, found: list[Table]) -> dict[str, Any]:
@@ -72,13 +72,9 @@ def _plain_run(run: Run) -> dict[str, Any]:
 
 def _markdown(study: Study, found: list[Table]) -> str:
     seeds = len({run.start.seed for run in study.runs})
-    lines = [f"# {_line(study.name)}", "", _line(words.headline(study)), ""]
-    lines += [f"Mean \u00b1 deviation of {seeds} seeds. {_line(words.missing_sentence(study))}", ""]
+    spread = f"Mean \u00b1 deviation of {seeds} seeds. " if seeds > 1 else "One seed. "
+    lines = [f"# {markdown(study.name)}", "", markdown(words.headline(study)), ""]
+    lines += [f"{spread}{markdown(words.missing_sentence(study))}", ""]
     for table in found:
         lines += [f"## {table.title}", "", table.note, "", *table.lines(), ""]
     return "\n".join(lines)
-
-
-def _line(text: str) -> str:
-    """On one line, with no orders to a terminal."""
-    return " ".join("".join(sign if sign.isprintable() or sign == "\u202f" else " " for sign in text).split())
