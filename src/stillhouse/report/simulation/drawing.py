@@ -279,7 +279,7 @@ def _bars(bars: Sequence[tuple[int, float, float, str]], clock: Clock, name: str
         "name": name,
         "y": [lane for lane, *_ in bars],
         "base": [_short(begin / clock.seconds) for _, begin, _, _ in bars],
-        "x": [_short((end - begin) / clock.seconds) for _, begin, end, _ in bars],
+        "x": [_short(max(0.0, end - begin) / clock.seconds) for _, begin, end, _ in bars],
         "width": width,
         "marker": {"color": color, "line": {"width": 1, "color": "--page"}},
         "hovertext": [text for *_, text in bars],

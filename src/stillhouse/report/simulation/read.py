@@ -25,6 +25,8 @@ LINES: dict[str, TypeAdapter[Any]] = {
     "end": TypeAdapter(End),
 }
 
+ROUNDING = 1e-5  # seconds by which written times may be off
+
 
 def read_study(folder: Path) -> Study:
     """Read the runs that are complete.
@@ -100,7 +102,7 @@ def _check_order(path: Path, start: Start, found: list[tuple[int, Line]]) -> Non
             problem = "an end that is not the last line"
         elif isinstance(line, Visit | Moved) and line.user not in users:
             problem = "a user whom the first line does not name"
-        elif isinstance(line, Visit) and line.sent > line.time:
+        elif isinstance(line, Visit) and line.sent > line.time + ROUNDING:
             problem = "decided before it was sent"
         elif isinstance(line, Lesson) and len(line.recalls) != len(start.recalls):
             problem = f"{len(line.recalls)} recalls where the first line has {len(start.recalls)}"

@@ -14,9 +14,9 @@ from functools import partial
 from stillhouse.report.charts import finite
 from stillhouse.report.simulation.records import FATES, Fate, Moment, Run, Study
 from stillhouse.report.simulation.table import Cell, Column, Spread, Table, Unit
-from stillhouse.report.verdict import SPACE, duration
+from stillhouse.report.verdict import duration
 
-QUARTERS = (0.25, 0.5, 0.75, 1.0)
+QUARTERS = {0.25: "a quarter", 0.5: "half", 0.75: "three quarters", 1.0: "the end"}
 MEASURES = {"attend": "A", "retain": "R", "useful_attend": "A+", "useful_retain": "R+", "kept": "kept"}
 Row = tuple[Cell, ...]
 NUMBERS = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?")
@@ -92,7 +92,7 @@ def attacks(study: Study) -> Table:
 
 def over_time(study: Study) -> Table:
     """T5: test accuracy at quarters of the virtual time."""
-    columns = (CONTESTANT, Column("start", "start"), *_quarter_columns(study, "accuracy", "after ", "percent"))
+    columns = (CONTESTANT, Column("start", "start"), *_quarter_columns("accuracy", "", "percent"))
     rows: list[Row] = [
         (name, *(each(runs, partial(tested_at, time=time)) for time in (0.0, *_times(study))))
         for name, runs in study.contestants.items()
@@ -139,8 +139,8 @@ def flow(study: Study) -> Table:
         CONTESTANT,
         Column("came", "came", "number"),
         Column("left", "left", "number"),
-        *_quarter_columns(study, "live", "live at ", "count"),
-        *_quarter_columns(study, "returns", "returns by ", "count"),
+        *_quarter_columns("live", "live at ", "count"),
+        *_quarter_columns("returns", "returns by ", "count"),
     )
     rows: list[Row] = [
         (
@@ -197,7 +197,7 @@ def bias(study: Study) -> Table:
     names = [name for name in MEASURES if any(name in lesson.measures for run in study.runs for lesson in run.lessons)]
     columns = (
         CONTESTANT,
-        Column("edge_bias", "edge bias", "points"),
+        Column("edge_bias", "edge bias"),
         *(Column(name, MEASURES[name]) for name in names),
     )
     rows: list[Row] = [
@@ -210,9 +210,9 @@ def bias(study: Study) -> Table:
     ]
     told = [row for row in rows if any(isinstance(cell, Spread) and finite(cell.values) for cell in row)]
     note = (
-        "Edge bias: mean over lessons of the recall lost on classes that their users do not hold. A and R: where a "
-        "clone and the core disagree, the share in which the taught core says what the clone says (A) or what the core "
-        "said (R); with + those in which that is right. Kept: the share of the lesson that the trial kept."
+        "Edge bias: mean over lessons of the points of recall lost on classes that their users do not hold. A and R: "
+        "where a clone and the core disagree, the share in which the taught core says what the clone says (A) or what "
+        "the core said (R); with + those in which that is right. Kept: the share of the lesson that the trial kept."
     )
     return Table("bias", "Edge bias, attending and retaining", note, columns, tuple(told))
 
@@ -330,8 +330,5 @@ def _times(study: Study) -> list[float]:
     return [share * study.horizon for share in QUARTERS]
 
 
-def _quarter_columns(study: Study, key: str, title: str, unit: Unit) -> tuple[Column, ...]:
-    return tuple(
-        Column(f"{key}_{round(100 * share)}", f"{title}{duration(share * study.horizon).replace(SPACE, ' ')}", unit)
-        for share in QUARTERS
-    )
+def _quarter_columns(key: str, title: str, unit: Unit) -> tuple[Column, ...]:
+    return tuple(Column(f"{key}_{round(100 * share)}", f"{title}{name}", unit) for share, name in QUARTERS.items())

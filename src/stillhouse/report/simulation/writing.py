@@ -51,6 +51,7 @@ def results(study: Study, found: list[Table]) -> dict[str, Any]:
         "complete": len(study.runs),
         "missing": list(study.missing),
         "headline": words.headline(study),
+        "horizon": study.horizon,
         "tables": [table.plain() for table in found],
         "runs": [_plain_run(run) for runs in study.contestants.values() for run in runs],
     }
