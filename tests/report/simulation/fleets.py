@@ -66,7 +66,16 @@ def make_fleet(
     """A whole folder: users of all speeds come and go, some attack, clones are refused and lost."""
     chosen = list(RULES)[:contestants]
     runs = {f"{name}/{seed}": _run(name, seed, users, visits, attackers) for name in chosen for seed in range(seeds)}
-    lines = ["seeds = " + str(seeds), "[users]", f"number = {users}", 'split = "classes"', "[time]", "spread = 0.5"]
+    lines = [
+        f"seeds = {seeds}",
+        "[about]",
+        'summary = "Slow users, and some who mean no good."',
+        "[users]",
+        f"number = {users}",
+        'split = "classes"',
+        "[time]",
+        "spread = 0.5",
+    ]
     lines += [line for name in chosen for line in (f'[contestants."{name}".lesson]', f'rule = "{RULES[name][0]}"')]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "scenario.toml").write_text("\n".join(lines) + "\n")
@@ -84,7 +93,7 @@ def _run(name: str, seed: int, users: int, visits: int, attackers: int) -> list[
     ]  # fmt: skip
     core = 0.6 + 0.02 * fleet.random()
     recalls = [core + fleet.uniform(-0.25, 0.25) for _ in range(CLASSES)]
-    first = start(people, contestant=name, seed=seed, scenario="Slow users, and some who mean no good.",
+    first = start(people, contestant=name, seed=seed, scenario="busy",
                   model_bytes=CLONE, test=core, recalls=recalls)  # fmt: skip
     joins: dict[str, float] = {
         person["name"]: 0.0 if number < users // 2 else fleet.uniform(0, 900) for number, person in enumerate(people)

@@ -116,7 +116,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     moved = {"kind": "left", "time": 11, "user": EVIL, "live": 1}
     folder = write_runs(tmp_path, {f"{n}/0": [first, *rest, moved, end(12, 0.6)] for n, first in enumerate(entries)})
     name = json.dumps(EVIL)
-    (folder / "scenario.toml").write_text(f"[contestants.{name}]\n{name} = {name}\n")
+    (folder / "scenario.toml").write_text(f"[about]\nsummary = {name}\n[contestants.{name}]\n{name} = {name}\n")
     printed = "\n".join(write(folder))
     page = Page(folder / "report.html")
     assert page.text.count(EVIL) > 10
@@ -172,6 +172,16 @@ def test_the_headline_counts_seeds(tmp_path: Path) -> None:
     assert "mean of 2 seeds" in said
     assert "4.0 points above \u201ctheirs\u201d, the best baseline (ahead in 1 of 2 seeds)" in said
     assert "fell below the core it began with in 1 of 2 seeds, by 10.0 points at most" in said
+
+
+def test_the_headline_names_the_next_one_where_it_is_no_rival(tmp_path: Path) -> None:
+    runs = {"ours/0": run_of("ours", 0.7), "mine/0": run_of("mine", 0.68), "theirs/0": run_of("theirs", 0.6)}
+    folder = write_runs(tmp_path, runs)
+    (folder / "scenario.toml").write_text('contestants.theirs.lesson.rule = "fedavg"\n')
+    said = headline(read_study(folder))
+    assert (
+        "10.0 points above \u201ctheirs\u201d, the best baseline; \u201cmine\u201d is next, 2.0 points behind." in said
+    )
 
 
 def test_nobody_better_than_the_core_is_said_so(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_a_whole_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert (run.start.contestant, run.start.seed, run.start.recalls) == ("ours", 0, (0.4, 0.6))
     assert [type(event).__name__ for event in run.events] == ["Visit", "Lesson"]
     assert (run.visits[0].down, run.visits[0].up, run.end.test) == (100, 100, 0.6)
-    assert (study.name, study.scenario, study.missing) == (tmp_path.name, "two users", ())
+    assert (study.name, study.folder, study.missing) == ("two users", tmp_path.name, ())
 
 
 @pytest.mark.parametrize("cut", [1, 10, 40])

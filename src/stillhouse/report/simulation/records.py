@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stillhouse.report.facts import Number, Tree
+from stillhouse.report.read import setting
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -164,7 +165,7 @@ class Run:
 class Study:
     """All runs of a folder that are complete, at least one, and the names of those that are not."""
 
-    name: str
+    folder: str
     runs: tuple[Run, ...]
     missing: tuple[str, ...]
     settings: Tree
@@ -179,9 +180,15 @@ class Study:
         return {name: tuple(found[name]) for name in sorted(found, key=lambda name: -ends[name])}
 
     @property
-    def scenario(self) -> str:
-        """What is simulated, in words."""
-        return self.runs[0].start.scenario
+    def name(self) -> str:
+        """Of the scenario, or else of the folder."""
+        return self.runs[0].start.scenario or self.folder
+
+    @property
+    def summary(self) -> str:
+        """What the scenario is for, in its own words; empty where it has none."""
+        said = setting(self.settings, "about.summary")
+        return said if isinstance(said, str) else ""
 
     def is_baseline(self, contestant: str) -> bool:
         """Whether the settings give this contestant a rule that is there to be compared with."""

@@ -59,7 +59,7 @@ def _header(study: Study) -> Html:
     return tag(
         "header",
         tag("h1", study.name),
-        *[tag("p", study.scenario, class_="quiet")] * bool(study.scenario),
+        *[tag("p", study.summary, class_="quiet")] * bool(study.summary),
         tag("ul", *facts, class_="facts"),
         *said,
         tile_list(words.tiles(study)),
@@ -70,6 +70,7 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     start = study.runs[0].start
     attackers = sum(bool(user.attack) for user in start.users)
     return [
+        ("Folder", study.folder * (study.folder != study.name)),
         ("Contestants", str(len(study.contestants))),
         ("Seeds", str(len({run.start.seed for run in study.runs}))),
         ("Users", f"{len(start.users)}" + f", {attackers} of them attackers" * bool(attackers)),

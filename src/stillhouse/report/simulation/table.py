@@ -117,8 +117,9 @@ class Table:
         unit = self.columns[place].unit
         if unit != "bytes":
             return PER_UNIT.get(unit, 1.0), WORDS.get(unit, "")
-        means = finite(cell.mean for row in self.rows for cell in [row[place]] if isinstance(cell, Spread))
-        return size_unit(max(means, default=0.0))
+        sizes = [place for place, column in enumerate(self.columns) if column.unit == "bytes"]
+        cells = [row[place] for row in self.rows for place in sizes]
+        return size_unit(max(finite(cell.mean for cell in cells if isinstance(cell, Spread)), default=0.0))
 
 
 def size_unit(largest: float) -> tuple[float, str]:

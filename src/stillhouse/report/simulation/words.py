@@ -14,7 +14,7 @@ def headline(study: Study) -> str:
     winner, runs = _winner(study)
     final, gained = each(runs, lambda run: run.end.test).mean, each(runs, gain).mean
     seeds = f", mean of {len(runs)} seeds" if len(runs) > 1 else ", one seed"
-    standing = f"{_distance(gained)} the core alone{_against(study)}"
+    standing = f"{_distance(gained)} the core alone{_against(study)}{_next(study)}"
     return f"\u201c{winner}\u201d ended best: {percent(final)} of test images right{seeds}, {standing}. {_lowest(runs)}"
 
 
@@ -77,20 +77,37 @@ def _winner(study: Study) -> tuple[str, Sequence[Run]]:
     return next(iter(study.contestants.items()))
 
 
+def _rivals(study: Study) -> list[str]:
+    """The others; where the best one is of our rule, baselines alone, else those that are none; best first."""
+    winner, *others = study.contestants
+    return [name for name in others if study.is_baseline(name) != study.is_baseline(winner)] or others
+
+
 def _against(study: Study) -> str:
-    """The best one of the other kind, or just the next one."""
+    """How far the best of the rivals is behind, and in how many seeds."""
     winner, runs = _winner(study)
-    others = [name for name in study.contestants if name != winner]
-    opposed = [name for name in others if study.is_baseline(name) != study.is_baseline(winner)]
-    for rival in (opposed or others)[:1]:
+    for rival in _rivals(study)[:1]:
         ends = {run.start.seed: run.end.test for run in study.contestants[rival]}
-        ahead = [run.end.test - ends[run.start.seed] for run in runs if run.start.seed in ends]
-        difference = each(runs, lambda run: run.end.test).mean - sum(ends.values()) / len(ends)
-        kind = "the best baseline" if opposed and study.is_baseline(rival) else "the next best"
-        kind = "the best that is no baseline" if opposed and study.is_baseline(winner) else kind
-        surely = f" (ahead in {sum(value > 0 for value in ahead)} of {len(ahead)} seeds)" if len(ahead) > 1 else ""
-        return f" and {_distance(difference)} \u201c{rival}\u201d, {kind}{surely}"
+        ahead = [run.end.test > ends[run.start.seed] for run in runs if run.start.seed in ends]
+        kind = "the best baseline" if study.is_baseline(rival) else "the best that is no baseline"
+        kind = kind if study.is_baseline(rival) != study.is_baseline(winner) else "the next best"
+        surely = f" (ahead in {sum(ahead)} of {len(ahead)} seeds)" if len(ahead) > 1 else ""
+        return f" and {_distance(_lead(study, rival))} \u201c{rival}\u201d, {kind}{surely}"
     return ""
+
+
+def _next(study: Study) -> str:
+    """The second of all, unless it has been told of."""
+    _, *others = study.contestants
+    if not others or others[0] in _rivals(study)[:1]:
+        return ""
+    return f"; \u201c{others[0]}\u201d is next, {100 * _lead(study, others[0]):.1f} points behind"
+
+
+def _lead(study: Study, other: str) -> float:
+    """Of the best one over another, in the mean."""
+    own, their = (each(runs, lambda run: run.end.test).mean for runs in (_winner(study)[1], study.contestants[other]))
+    return own - their
 
 
 def _distance(difference: float) -> str:

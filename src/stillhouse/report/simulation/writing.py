@@ -45,8 +45,8 @@ def results(study: Study, found: list[Table]) -> dict[str, Any]:
     """Everything as plain numbers: the tables, and of every run the core after each lesson."""
     return {
         "version": 1,
-        "simulation": study.name,
-        "scenario": study.scenario,
+        "scenario": study.name,
+        "summary": study.summary,
         "units": UNITS,
         "complete": len(study.runs),
         "missing": list(study.missing),
