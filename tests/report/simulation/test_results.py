@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from stillhouse.report.simulation.averaging import averaged
+from stillhouse.report.simulation.measuring import target_gain, without_numbers
 from stillhouse.report.simulation.read import read_study
 from stillhouse.report.simulation.records import Study
-from stillhouse.report.simulation.results import tables, target_gain, without_numbers
+from stillhouse.report.simulation.results import tables
 from stillhouse.report.simulation.table import Column, Spread, Table
 from tests.report.simulation.fleets import Entry, end, lesson, make_fleet, start, user, visit, write_runs
 

@@ -7,7 +7,8 @@ from stillhouse.report.curves import Figure
 from stillhouse.report.facts import Tree
 from stillhouse.report.markup import Html, joined, tag
 from stillhouse.report.sections import charts_of, charts_section, section, tile_list
-from stillhouse.report.simulation import drawing, words
+from stillhouse.report.simulation import curves, lanes, words
+from stillhouse.report.simulation.marks import Clock
 from stillhouse.report.simulation.records import FATES, Run, Study
 from stillhouse.report.simulation.table import Table
 from stillhouse.report.tables import settings_tables
@@ -29,15 +30,15 @@ MOST_DIGITS = 24  # classes; of more, cells of the map have no room for numbers
 def body(study: Study, tables: Sequence[Table]) -> tuple[Html, dict[str, Chart]]:
     """Everything between the edges of the page, and its charts by the id of their place."""
     winner, runs = next(iter(study.contestants.items()))
-    shown, clock = runs[0], drawing.Clock.of(runs[0].end.time)
+    shown, clock = runs[0], Clock.of(runs[0].end.time)
     figures: dict[str, tuple[str, Sequence[Figure]]] = {
-        "curves": ("Accuracy on the way", drawing.accuracy_on_the_way(study)),
-        "contestants": ("Each contestant", drawing.each_contestant(study)),
+        "curves": ("Accuracy on the way", curves.accuracy_on_the_way(study)),
+        "contestants": ("Each contestant", curves.each_contestant(study)),
         "visits": (
             f"Visits of one run: {winner}, seed {shown.start.seed}",
-            [*drawing.live_users(shown, clock), *drawing.timeline(shown, clock)],
+            [*lanes.live_users(shown, clock), *lanes.timeline(shown, clock)],
         ),
-        "staleness": ("Clones that came back", drawing.staleness(study)),
+        "staleness": ("Clones that came back", curves.staleness(study)),
     }
     drawn = {
         name: charts_section(name, title, found, before=BEFORE.get(name, ""), class_=LAYOUTS[name])
@@ -91,7 +92,7 @@ def _recalls(study: Study) -> list[Html]:
     rows = [_recall_row(name, row, low, high) for name, row in means.items()]
     heads = (tag("th", str(number) if classes <= MOST_DIGITS else "", scope="col") for number in range(classes))
     head = tag("tr", tag("th", "class", scope="col"), *heads)
-    table = tag("table", tag("thead", head), tag("tbody", *rows), class_="map")
+    table = tag("table", tag("thead", head), tag("tbody", *rows), class_="map", style=f"--classes: {classes}")
     region = tag("div", table, class_="wide", tabindex="0", role="region", aria_label="Recall by class")
     said = "Share of the test images of a class that the last core gets right, mean over seeds; colors reach"
     note = tag("p", f"{said} from {percent(low)} (pale) to {percent(high)}.")

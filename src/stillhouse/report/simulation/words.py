@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from stillhouse.report.simulation.measuring import each, gain, mean
 from stillhouse.report.simulation.records import Run, Study
-from stillhouse.report.simulation.results import each, gain, mean
 from stillhouse.report.simulation.table import size_unit
 from stillhouse.report.verdict import SPACE, Tile, duration, percent, points
 
