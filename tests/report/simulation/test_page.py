@@ -74,6 +74,20 @@ def test_lanes_reach_from_dispatch_to_decision(fleet: Path, page: Page) -> None:
     assert sum(len(bars[fate]["y"]) for fate in ("applied", "refused", "lost")) == len(run.visits) == 60
 
 
+def test_of_very_many_users_some_have_a_lane(tmp_path: Path) -> None:
+    people = [user(f"u{number}") for number in range(100)]
+    visits = [visit(number, f"u{number}", "refused") for number in range(20, 100)] * 6
+    visits.sort(key=lambda line: float(line["time"]))
+    folder = write_runs(tmp_path, {"ours/0": [start(people), *visits, end(100, 0.5)]})
+    write(folder)
+    page = Page(folder / "report.html")
+    chart = page.charts["visits-0"]
+    assert chart["layout"]["yaxis"]["ticktext"] == [f"u{number}" for number in range(20, 80)]
+    assert "60 of 100 users" in page.text
+    assert [len(trace["y"]) for trace in chart["data"]] == [60, 0, 360, 0]
+    assert len(page.charts["contestants-0"]["data"][3]["x"]) == 240  # of 480
+
+
 def test_the_three_files_tell_the_same(fleet: Path, page: Page) -> None:
     results = json.loads((fleet / "results.json").read_text())
     best = results["tables"][0]["rows"][0]

@@ -6,11 +6,12 @@ from stillhouse.report.charts import LAYOUT, MARGINS, QUIET_AXIS, Axes, Chart, L
 from stillhouse.report.curves import Figure
 from stillhouse.report.simulation.marks import FATE_COLORS, Clock, short, signs, step
 from stillhouse.report.simulation.measuring import has_flow, live
-from stillhouse.report.simulation.records import FATES, Fate, Run, Visit
+from stillhouse.report.simulation.records import FATES, Fate, Run, User, Visit
 from stillhouse.report.verdict import duration
 
 SIGNS: dict[Fate, str] = {"applied": "circle", "refused": "x", "lost": "circle-open"}
 ROW = 20  # pixels of one user
+MOST_LANES = 60
 
 
 def live_users(run: Run, clock: Clock) -> list[Figure]:
@@ -37,16 +38,17 @@ def timeline(run: Run, clock: Clock) -> list[Figure]:
     """A lane for every user: its visits from dispatch to decision, on the time it was there."""
     if not run.visits:
         return []
-    lanes = {user.name: number for number, user in enumerate(run.start.users)}
-    stays = _stays(run)
-    there = _bars([(lanes[user], begin, end, "") for user, begin, end in stays], clock, "there", "--rule", 0.9)
+    users = _shown(run)
+    lanes = {user.name: number for number, user in enumerate(users)}
+    stays = [(lanes[user], begin, end, "") for user, begin, end in _stays(run) if user in lanes]
+    there = _bars(stays, clock, "there", "--rule", 0.9)
     there |= {"hoverinfo": "skip"}
     drawn = [there] + [
         _bars(
             [
                 (lanes[visit.user], visit.sent, visit.time, _hover(run, visit))
                 for visit in run.visits
-                if visit.state == fate
+                if visit.state == fate and visit.user in lanes
             ],
             clock,
             fate,
@@ -55,7 +57,7 @@ def timeline(run: Run, clock: Clock) -> list[Figure]:
         )
         for fate in FATES
     ]
-    names = [plain(user.name + f" \u2020 {user.attack}" * bool(user.attack), 22) for user in run.start.users]
+    names = [plain(user.name + f" \u2020 {user.attack}" * bool(user.attack), 22) for user in users]
     height = MARGINS["t"] + MARGINS["b"] + ROW * max(4, len(lanes))
     layout: Chart = LAYOUT | {
         "height": height,
@@ -81,7 +83,8 @@ def timeline(run: Run, clock: Clock) -> list[Figure]:
         },
     }
     dagger = "; \u2020 attacks" * any(run.attacks.values())
-    told = f"Bars reach from dispatch to decision; pale: the user is there{dagger}"
+    some = f"; {len(users)} of {len(run.start.users):,} users" * (len(users) < len(run.start.users))
+    told = f"Bars reach from dispatch to decision; pale: the user is there{dagger}{some}"
     return [Figure(title="Who had a clone when", caption=told, chart={"data": drawn, "layout": layout})]
 
 
@@ -99,6 +102,14 @@ def _bars(bars: Sequence[tuple[int, float, float, str]], clock: Clock, name: str
         "hovertext": [text for *_, text in bars],
         "hoverinfo": "text",
     }
+
+
+def _shown(run: Run) -> Sequence[User]:
+    """All users, or of very many the first ones that had a clone."""
+    if len(run.start.users) <= MOST_LANES:
+        return run.start.users
+    visitors = {visit.user for visit in run.visits}
+    return [user for user in run.start.users if user.name in visitors][:MOST_LANES]
 
 
 def _stays(run: Run) -> list[tuple[str, float, float]]:

@@ -8,6 +8,7 @@ from stillhouse.report.charts import Chart
 from stillhouse.report.simulation.records import Fate
 
 FATE_COLORS: dict[Fate, str] = {"applied": "--applied", "refused": "--refused", "lost": "--lost"}
+MOST_SIGNS = 400  # in one row; of more, evenly chosen ones are drawn
 UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 
 
@@ -37,13 +38,13 @@ def step(trace: dict[str, Any]) -> None:
 
 def signs(times: Sequence[float], heights: Sequence[float], fate: Fate, clock: Clock, symbol: str) -> Chart:
     """A sign for every decision with this fate."""
-    color = FATE_COLORS[fate]
+    color, every = FATE_COLORS[fate], -(-len(times) // MOST_SIGNS) or 1
     return {
         "type": "scatter",
         "mode": "markers",
         "name": fate,
-        "x": [short(time / clock.seconds) for time in times],
-        "y": [short(height) for height in heights],
+        "x": [short(time / clock.seconds) for time in times[::every]],
+        "y": [short(height) for height in heights[::every]],
         "marker": {"symbol": symbol, "size": 7, "color": color, "line": {"width": 1.2, "color": color}},
         "hoverinfo": "skip",
         "cliponaxis": False,
