@@ -151,8 +151,8 @@ def _summary(found: Duplicates) -> str:
     if not found.groups:
         return f"no duplicates among {found.images:,} images"
     kinds = ", ".join(f"{found.count(kind):,} {words}" for kind, words in KINDS.items() if found.count(kind))
-    groups = f"{len(found.groups):,} groups among {found.images:,} images"
-    return f"{groups}; {found.superfluous:,} could go ({kinds})"
+    groups = f"{_counted(len(found.groups), 'group')} among {_counted(found.images, 'image')}"
+    return f"{groups}; {_counted(found.superfluous, 'image')} could go ({kinds})"
 
 
 def _compared(found: Duplicates) -> str:
@@ -176,6 +176,10 @@ def _agreed(found: Clusters) -> str:
 
 def _copy_words(copy: Copy) -> str:
     return _words(copy.kind, f"cosine {copy.cosine:.4f}", f"pixels {copy.correlation:.3f}", copy.label)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _words(*parts: str | None) -> str:

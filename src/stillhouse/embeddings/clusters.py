@@ -107,7 +107,7 @@ def cluster_images(
     if clusters > len(store):
         raise SettingsError(f"--clusters {clusters}: more than the {len(store)} images; ask for fewer")
     if len(store) < 3:
-        raise DataError(f"data: {len(store)} images are too few to be sorted; name 3 or more")
+        raise DataError(f"data: too few images to be sorted, {len(store)}; name 3 or more")
     vectors, kept = reader.vectors(store, progress)
     unit: Matrix = F.normalize(vectors.float(), dim=1).cpu().numpy()
     sample = np.random.default_rng(seed).permutation(len(unit))[:JUDGED]

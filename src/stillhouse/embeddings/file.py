@@ -160,10 +160,11 @@ def _joined(parts: list[Part]) -> Part:
 
 def _table(part: Part, schema: pa.Schema) -> pa.Table:
     kind = schema.field("embedding").type
-    values = part.vectors.flatten().numpy().astype(kind.value_type.to_pandas_dtype())
-    if not np.isfinite(values).all():
-        largest = part.vectors.abs().max().item()
+    number = kind.value_type.to_pandas_dtype()
+    largest = part.vectors.abs().max().item()
+    if largest > float(np.finfo(number).max):
         raise SettingsError(f"--dtype float16: a value of {largest:g} is beyond its 65504; choose float32")
+    values = part.vectors.flatten().numpy().astype(number)
     columns = [pa.array(part.ids, pa.string()), pa.FixedSizeListArray.from_arrays(pa.array(values), type=kind)]
     return pa.Table.from_arrays(columns + [pa.array(part.labels, pa.string())] * (len(schema) == 3), schema=schema)
 

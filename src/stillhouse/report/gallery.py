@@ -61,10 +61,18 @@ def render(gallery: Gallery) -> str:
     side = largest_side(sum(len(row.pictures) for row in gallery.rows))
     facts = [tag("li", tag("span", name), Html(" "), value) for name, value in gallery.facts]
     head = tag("header", tag("h1", gallery.title), tag("ul", *facts, class_="facts"))
-    parts = [head, tag("p", gallery.lead, class_="lead"), *(_row(row, side) for row in gallery.rows)]
+    large = next((at for at in range(len(gallery.rows)) if _are_small(gallery.rows[at:])), len(gallery.rows))
+    parts = [head, tag("p", gallery.lead, class_="lead"), *(_row(row, side) for row in gallery.rows[:large])]
+    if large < len(gallery.rows):
+        parts.append(tag("section", tag("div", *(_row(row, side) for row in gallery.rows[large:]), class_="walls")))
     if gallery.note:
         parts.append(tag("p", gallery.note, class_="quiet"))
     return framed(gallery.title, joined(parts))
+
+
+def _are_small(rows: Sequence[Row]) -> bool:
+    """Whether these may stand side by side."""
+    return len(rows) > 1 and all(len(row.pictures) <= 2 for row in rows)
 
 
 def _row(row: Row, side: int) -> Html:
