@@ -21,8 +21,8 @@ def find(reader: Reader, folder: Path, threshold: float | None = None) -> Duplic
     return find_duplicates(reader, reader.open(str(folder)), open_source(str(folder)), threshold=threshold)
 
 
-def save(pixels: NDArray[np.uint8], path: Path, **options: int) -> None:
-    Image.fromarray(pixels).save(path, **options)
+def save(pixels: NDArray[np.uint8], path: Path) -> None:
+    Image.fromarray(pixels).save(path)
 
 
 @pytest.fixture

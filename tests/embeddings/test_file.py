@@ -17,7 +17,7 @@ import torch
 from stillhouse import __version__
 from stillhouse.embeddings import file as module
 from stillhouse.embeddings.file import EmbeddingsFile, embed
-from stillhouse.embeddings.reader import Reader, open_reader
+from stillhouse.embeddings.reader import Part, Reader, open_reader
 from stillhouse.errors import SettingsError
 from stillhouse.evaluation.features import extract
 from tests.embeddings.conftest import picture
@@ -69,7 +69,7 @@ def test_float16_refuses_what_it_cannot_hold(
 ) -> None:
     parts = reader.parts
     store = reader.open(str(pictures))
-    huge = [module.Part(part.rows, part.ids, part.vectors * 1e6, part.labels) for part in parts(store)]
+    huge = [Part(part.rows, part.ids, part.vectors * 1e6, part.labels) for part in parts(store)]
     monkeypatch.setattr(Reader, "parts", lambda *_: iter(huge))
     with pytest.raises(SettingsError, match=r"--dtype float16: a value of .* choose float32"):
         embed(reader, str(pictures), tmp_path / "x.parquet", dtype="float16")
@@ -83,8 +83,8 @@ def test_row_groups_are_written_while_images_are_read(
     monkeypatch.setattr(module, "GROUP_ROWS", 5)
     store = reader.open(str(pictures))
     whole = next(iter(reader.parts(store)))
-    pieces = [module.Part(*(column[at : at + 3] for column in (whole.rows, whole.ids, whole.vectors, whole.labels)))
-              for at in range(0, 24, 3)]  # fmt: skip
+    cuts = [slice(at, at + 3) for at in range(0, 24, 3)]
+    pieces = [Part(whole.rows[cut], whole.ids[cut], whole.vectors[cut], whole.labels[cut]) for cut in cuts]
     monkeypatch.setattr(Reader, "parts", lambda *_: iter(pieces))
     embed(reader, str(pictures), tmp_path / "x.parquet")
     assert pq.ParquetFile(tmp_path / "x.parquet").num_row_groups == 4

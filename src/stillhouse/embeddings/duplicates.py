@@ -192,7 +192,7 @@ class _Described:
         """Everything about the images at these places, int64 `[M]`."""
         vectors, rows = self.vectors[places.to(self.vectors.device)], self.kept[places]
         cosines, others = (found.squeeze(1).cpu() for found in nearest(vectors, vectors, 1, torch.arange(len(places))))
-        correlations = self.likeness(rows, rows[others])
+        correlations = self.likeness(torch.minimum(rows, rows[others]), torch.maximum(rows, rows[others]))
         ids = [text(self.store.ids[row]) for row in rows.tolist()]
         kinds = self._kinds(places)
         labels = label_names(self.store, rows)

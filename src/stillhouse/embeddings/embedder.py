@@ -5,6 +5,7 @@ Letters: N images, D width.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -66,7 +67,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         if self.batch_size < 1:
             raise SettingsError(f"Embedder.batch_size: {self.batch_size}; set it to 1 or more")
         _check(X)
-        self._reader = open_reader(self.encoder, self.exit, device=self.device)
+        self._reader = open_reader(Path(self.encoder), self.exit, device=self.device)
         self.n_features_out_ = self._reader.dim
         self.encoder_sha256_ = self._reader.sha256
         return self
@@ -90,7 +91,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         tags.input_tags.one_d_array = tags.input_tags.string = True  # paths
         tags.no_validation = True
         tags.transformer_tags.preserves_dtype = []  # float32, whatever comes in
-        return tags  # type: ignore[no-any-return]
+        return tags
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_reader"}
@@ -102,7 +103,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
     def _open(self) -> Reader:
         """The encoder that was fitted; read again where only its path came along."""
         if "_reader" not in self.__dict__:
-            self._reader = open_reader(self.encoder, self.exit, device=self.device)
+            self._reader = open_reader(Path(self.encoder), self.exit, device=self.device)
         if self._reader.sha256 != self.encoder_sha256_:
             raise RunError(f"Embedder.encoder: the weights of {self.encoder} changed since it was fitted; fit it again")
         return self._reader

@@ -24,5 +24,5 @@ def unsquashed(pixels: Tensor, height: int, width: int) -> NDArray[np.uint8]:
     """A stored image `[S, 3, S]` in the proportions of its original, uint8 `[H, W, 3]`."""
     image = Image.fromarray(np.ascontiguousarray(pixels.permute(0, 2, 1).numpy()))
     longest = max(height, width, 1)
-    shape = tuple(max(1, round(side * image.width / longest)) for side in (width, height))
+    shape = max(1, round(width * image.width / longest)), max(1, round(height * image.width / longest))
     return np.asarray(image if image.size == shape else image.resize(shape, Image.Resampling.BICUBIC))
