@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn  # noqa: F401 (its first import sets environment variables)
 import torch
 from numpy.typing import NDArray
 from PIL import Image

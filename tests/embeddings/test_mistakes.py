@@ -44,6 +44,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content = (root / "good.parquet").read_bytes()
     (root / "short.parquet").write_bytes(content[: len(content) // 2])
     (root / "nothing.parquet").write_bytes(b"")
+    good = pq.read_table(root / "good.parquet")
+    values = pa.array([float("nan")] * 64 * len(good), pa.float32())
+    spoilt = pa.FixedSizeListArray.from_arrays(values, 64)
+    place = good.schema.get_field_index("embedding")
+    pq.write_table(good.set_column(place, good.schema.field(place), spoilt), root / "nan.parquet")
+    pq.write_table(good.replace_schema_metadata({"stillhouse": '{"dim": 64}'}), root / "untold.parquet")
     pq.write_table(pa.table({"id": ["x"], "embedding": [[1.0]]}), root / "foreign.parquet")
     return root
 
@@ -94,6 +100,8 @@ MISTAKES = {
     "search nothing.parquet --image a/00.png": (DATA, "'nothing.parquet': cannot be read"),
     "search absent.parquet --image a/00.png": (DATA, "'absent.parquet': no such file"),
     "search foreign.parquet --image x": (DATA, "does not say which encoder made it"),
+    "search untold.parquet --image x": (DATA, "does not say which encoder made it"),
+    "search nan.parquet --image a/00.png": (DATA, "row group 0 holds a value that is not finite"),
     "search query.png --image x": (DATA, "'query.png': cannot be read"),
     "search good.parquet --image query.png": (SETTINGS, "add --encoder with the run that made the file"),
     "search good.parquet --image query.png --encoder other": (SETTINGS, "made with encoder_sha256"),

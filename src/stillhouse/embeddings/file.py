@@ -23,6 +23,8 @@ from stillhouse.evaluation.features import Share
 from stillhouse.files import write_atomically
 
 KEY = b"stillhouse"
+TOLD = "encoder_sha256", "exit", "dim", "preprocessing"
+"""What must be the same for two vectors to be comparable."""
 GROUP_ROWS = 4096
 
 Dtype = Literal["float32", "float16"]
@@ -97,7 +99,9 @@ class EmbeddingsFile:
         with _readable(self.path):
             schema = pq.read_schema(self.path)
             about = json.loads((schema.metadata or {}).get(KEY, b"null"))
-            if not isinstance(about, dict) or not {"id", "embedding"} <= set(schema.names):
+            if not isinstance(about, dict) or not (
+                {"id", "embedding"} <= set(schema.names) and set(TOLD) <= set(about)
+            ):
                 raise ValueError("it does not say which encoder made it")
             return about
 
@@ -116,16 +120,18 @@ class EmbeddingsFile:
                 values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
                 labels = group.column("label").to_pylist() if "label" in group.column_names else [None] * len(group)
                 vectors = torch.from_numpy(values).view(len(group), int(about["dim"]))
+                if not vectors.isfinite().all():
+                    raise ValueError(f"row group {number} holds a value that is not finite")
                 yield Part([*range(start, start + len(group))], group.column("id").to_pylist(), vectors, labels)
                 start += len(group)
 
     def check_made_by(self, reader: Reader) -> None:
         """Raise `SettingsError` when another encoder, exit or preparation made these vectors."""
         ours = reader.about()
-        for key in ("encoder_sha256", "exit", "dim", "preprocessing"):
-            if self.about.get(key) != ours[key]:
+        for key in TOLD:
+            if self.about[key] != ours[key]:
                 raise SettingsError(
-                    f"{self.path}: made with {key} {self.about.get(key)}, but the query's encoder has {ours[key]}; "
+                    f"{self.path}: made with {key} {self.about[key]}, but the query's encoder has {ours[key]}; "
                     "name the encoder that made the file, or write the file again with `stillhouse embed`"
                 )
 
