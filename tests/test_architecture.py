@@ -22,7 +22,19 @@ MAY_IMPORT = {
     "evaluation": {"networks", "data"},
     "recipes": {"training", "evaluation", "methods", "networks", "data"},
     "edge": {"recipes", "training", "evaluation", "methods", "networks", "data", "losses"},
-    "cli": {"edge", "recipes", "report", "training", "evaluation", "methods", "networks", "data", "losses"},
+    "embeddings": {"recipes", "evaluation", "networks", "data"},
+    "cli": {
+        "edge",
+        "embeddings",
+        "recipes",
+        "report",
+        "training",
+        "evaluation",
+        "methods",
+        "networks",
+        "data",
+        "losses",
+    },
 }
 
 

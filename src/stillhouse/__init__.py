@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stillhouse.embeddings.embedder import Embedder
     from stillhouse.networks.classifier import Classifier, load_classifier
     from stillhouse.networks.encoder import Encoder, Features
     from stillhouse.recipes.directory import Run, load
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Classifier",
+    "Embedder",
     "Encoder",
     "Features",
     "Run",
@@ -31,6 +33,7 @@ __all__ = [
 
 _HOMES = {
     "Classifier": "networks.classifier",
+    "Embedder": "embeddings.embedder",
     "Encoder": "networks.encoder",
     "Features": "networks.encoder",
     "Run": "recipes.directory",

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from stillhouse.cli.edge import app as edge_app
+from stillhouse.cli.embeddings import COMMANDS as EMBEDDINGS
 from stillhouse.errors import Interrupted, RunError, StillhouseError
 
 app = typer.Typer(
@@ -179,6 +180,10 @@ def evaluate(
     evaluation_table(evaluation)
     written = "evaluation-peer.json" if peer else "evaluation.json"
     _say(f"written: {run_folder / written}\nnext: stillhouse report {run_folder}")
+
+
+for command in EMBEDDINGS:
+    app.command()(command)
 
 
 @app.command()
