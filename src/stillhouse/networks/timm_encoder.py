@@ -31,12 +31,15 @@ class TimmEncoder(Encoder):
         defaults = self.network.pretrained_cfg
         self.normalize = Normalize(tuple(defaults["mean"]), tuple(defaults["std"]))
         self._prefix_tokens = int(getattr(self.network, "num_prefix_tokens", 0) or 0)
+        self._depths = 0  # all
         self.block_dims = self._measure(name)
         self.dim = self.block_dims[-1]
 
     def features(self, images: Tensor) -> Features:
         """Vectors of all depths the model offers."""
         images = self.normalize(images)
+        if self._depths:
+            return self._features_of_lower_blocks(images)
         if self._prefix_tokens:
             last, depths = self.network.forward_intermediates(images, norm=True, return_prefix_tokens=True)
             vectors = [prefix[:, 0] for _, prefix in depths]
@@ -47,6 +50,32 @@ class TimmEncoder(Encoder):
         pooled = self.network.forward_head(last, pre_logits=True)
         vectors[-1] = pooled
         return Features(pooled, self._regions(last), tuple(vectors))
+
+    def cut(self, depth: int) -> None:
+        """Drop what lies above a depth, in place; then the image vector is the vector of that depth.
+
+        Raises:
+            SettingsError: timm cannot cut this model.
+        """
+        if depth == len(self.block_dims):
+            return
+        if not hasattr(self.network, "prune_intermediate_layers"):
+            raise SettingsError(f"exit {depth}: timm cannot cut {type(self.network).__name__}; export its last depth")
+        self.network.prune_intermediate_layers(list(range(depth)), prune_norm=False, prune_head=True)
+        self._depths, self.block_dims = depth, self.block_dims[:depth]
+        self.dim = self.block_dims[-1]
+
+    def _features_of_lower_blocks(self, images: Tensor) -> Features:
+        arguments: dict[str, Any] = {"norm": True} if self._can_norm or self._prefix_tokens else {}
+        arguments |= {"return_prefix_tokens": True} if self._prefix_tokens else {}
+        depths = self.network.forward_intermediates(
+            images, indices=list(range(self._depths)), stop_early=True, intermediates_only=True, **arguments
+        )
+        if self._prefix_tokens:
+            vectors, last = [prefix[:, 0] for _, prefix in depths], depths[-1][0]
+        else:
+            vectors, last = [maps.mean(dim=(2, 3)) for maps in depths], depths[-1]
+        return Features(vectors[-1], last.flatten(2).mT, tuple(vectors))
 
     @property
     def _can_norm(self) -> bool:
