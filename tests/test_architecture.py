@@ -17,12 +17,13 @@ MAY_IMPORT = {
     "networks": set(),
     "data": set(),
     "report": set(),
+    "export": {"networks"},
     "methods": {"losses", "networks", "data"},
     "training": {"methods", "networks", "data"},
     "evaluation": {"networks", "data"},
-    "recipes": {"training", "evaluation", "methods", "networks", "data"},
+    "recipes": {"export", "training", "evaluation", "methods", "networks", "data"},
     "edge": {"recipes", "training", "evaluation", "methods", "networks", "data", "losses"},
-    "cli": {"edge", "recipes", "report", "training", "evaluation", "methods", "networks", "data", "losses"},
+    "cli": {"edge", "recipes", "report", "export", "training", "evaluation", "methods", "networks", "data", "losses"},
 }
 
 

@@ -182,6 +182,39 @@ def evaluate(
 
 
 @app.command()
+def export(
+    run_folder: RunFolder,
+    to: Annotated[str, typer.Option("--to", help="onnx, timm or torch; safetensors are in the run already.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to make.", parser=_folder, metavar="FOLDER")],
+    data: Annotated[
+        str, typer.Option("--data", help="Images to verify on and to scale int8 by; the run's own if left out.")
+    ] = "",
+    exits: Annotated[
+        list[int],
+        typer.Option("--exit", help="Depth to give, from 1; the last if left out; may be repeated. Blocks above go."),
+    ] = [],  # noqa: B006 (typer copies)
+    precision: Annotated[str, typer.Option("--precision", help="float32; of onnx also float16 or int8.")] = "float32",
+    license: Annotated[str, typer.Option("--license", help="Of the weights, for the card.")] = "unknown",  # noqa: A002
+    data_license: Annotated[
+        str, typer.Option("--data-license", help="Of the images it learnt from, for the card.")
+    ] = "unknown",
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+) -> None:
+    """An encoder that other programs run, verified against the live one."""
+    from stillhouse.cli.tables import export_table
+    from stillhouse.cli.terminal import working
+    from stillhouse.recipes.exporting import export_encoder
+
+    with working("exporting") as told:
+        exported = export_encoder(
+            run_folder, to, out, data=data, exits=exits, precision=precision,  # type: ignore[arg-type]
+            license=license, data_license=data_license, force=force, progress=told,
+        )  # fmt: skip
+    export_table(exported)
+    _say(f"written: {exported.file} ({exported.size_bytes / 1e6:.2f} MB)\nload: {exported.load}")
+
+
+@app.command()
 def report(run_folder: RunFolder) -> None:
     """One self-contained HTML page about a run."""
     from stillhouse.report import write_report

@@ -5,6 +5,7 @@ from rich.table import Column, Table
 
 from stillhouse.config import to_toml
 from stillhouse.evaluation.results import Evaluation, Result
+from stillhouse.export.exporting import Exported
 from stillhouse.methods.table import METHODS, SUM
 from stillhouse.recipes.recipe import find_recipe, shipped_recipes
 
@@ -30,6 +31,19 @@ def recipes_table() -> None:
             about.get("summary", ""),
             about.get("expected", ""),
         )
+    Console().print(table)
+
+
+def export_table(exported: Exported) -> None:
+    """Print how close every output is to the live encoder."""
+    count = exported.agreements[0].images
+    title = f"beside the live encoder, on {count} images ({exported.images})"
+    table = Table(
+        "output", "largest difference", "cosine", "same nearest neighbour", box=None, title=title, title_justify="left"
+    )
+    for agreement in exported.agreements:
+        cosine, same = f"{agreement.cosine:.7f}", f"{agreement.neighbours:.1%}"
+        table.add_row(agreement.name, f"{agreement.max_difference:.2g}", cosine, same)
     Console().print(table)
 
 

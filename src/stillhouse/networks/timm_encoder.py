@@ -27,7 +27,9 @@ class TimmEncoder(Encoder):
     def __init__(self, name: str, image_size: int) -> None:
         super().__init__()
         self.image_size = image_size
-        self.network = _create(name, image_size, num_classes=0)
+        self.name = name
+        self.network, self.arguments = _create(name, image_size, num_classes=0)
+        """The model, and what `timm.create_model` makes it with."""
         defaults = self.network.pretrained_cfg
         self.normalize = Normalize(tuple(defaults["mean"]), tuple(defaults["std"]))
         self._prefix_tokens = int(getattr(self.network, "num_prefix_tokens", 0) or 0)
@@ -110,7 +112,7 @@ def published_encoder(name: str, image_size: int) -> tuple[TimmEncoder, dict[str
     """
     encoder = TimmEncoder(name, image_size)
     try:
-        weights: dict[str, Tensor] = _create(name, image_size, pretrained=True).state_dict()
+        weights: dict[str, Tensor] = _create(name, image_size, pretrained=True)[0].state_dict()
     except (OSError, RuntimeError) as error:
         told = str(error).splitlines()[0]
         raise SettingsError(f"timm:{name}: its weights cannot be fetched ({told}); name a file of weights") from error
@@ -132,10 +134,11 @@ def _check_known(name: str) -> None:
         raise SettingsError(f"timm:{name}: timm knows no such model; near: {', '.join(near) or 'nothing'}")
 
 
-def _create(name: str, image_size: int, **arguments: Any) -> Any:
+def _create(name: str, image_size: int, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """A model, and the arguments that it took."""
     _check_known(name)
     fixed: dict[str, Any] = {"img_size": image_size, **arguments}
     for tried in ({**fixed, "strict_img_size": False}, fixed):
         with suppress(TypeError):  # networks that take any size know neither, and not all that want one the second
-            return timm.create_model(name, **tried)
-    return timm.create_model(name, **arguments)
+            return timm.create_model(name, **tried), tried
+    return timm.create_model(name, **arguments), arguments
