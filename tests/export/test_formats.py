@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from stillhouse.errors import SettingsError
+from stillhouse.export.agreement import Precision
 from stillhouse.export.exporting import ExportConfig, Exported, export
 from stillhouse.export.onnx_file import OPSET, open_onnx
 from stillhouse.export.original import open_original
@@ -118,6 +119,7 @@ def test_int8_scales_weights_by_channel_and_keeps_directions(make: Make) -> None
     assert 0.98 < agreement.cosine < 0.99999
 
 
+@pytest.mark.slow
 def test_float16_holds_half_the_bytes_and_normalizes_in_float32(make: Make) -> None:
     made = make(ExportConfig(to="onnx", exits=(1,), precision="float16"), modality="luminance")
     model = onnx.load(made.exported.file)
@@ -210,3 +212,23 @@ def test_the_card_tells_the_rest(make: Make) -> None:
     assert "onnxruntime.InferenceSession(" in words
     assert "/home" not in words + json.dumps(card)
     assert str(folder) not in words + json.dumps(card)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "image_size"),
+    [
+        ("vit_micro", 32),
+        ("vit_tiny", 64),
+        ("resnet18", 32),
+        ("swin_nano", 16),
+        ("timm:mobilenetv3_small_100", 64),
+        ("timm:test_vit", 160),
+        ("timm:deit_tiny_patch16_224", 224),
+    ],
+)
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_networks_of_every_kind_as_onnx(make: Make, name: str, image_size: int, precision: Precision) -> None:
+    made = make(ExportConfig(to="onnx", precision=precision), name, image_size)
+    if precision == "float32":
+        assert made.exported.agreements[0].max_difference < 1e-4

@@ -127,7 +127,7 @@ def test_what_is_not_equal_is_not_written(
         def call(images: torch.Tensor) -> Mapping[str, torch.Tensor]:
             return {name: vectors + 1e-3 for name, vectors in runner.call(images).items()}
 
-        return Runner(runner.name, runner.format, runner.image_size, call, runner.size_bytes)
+        return Runner(runner.name, runner.format, runner.image_size, call, runner.size_bytes, runner.outputs)
 
     monkeypatch.setattr(exporting, "open_runner", shifted)
     with pytest.raises(RunError, match=r"output depth_2 differs .* by up to 0.001 .*; nothing was written"):

@@ -215,6 +215,35 @@ def export(
 
 
 @app.command()
+def bench_export(
+    paths: Annotated[list[Path], typer.Argument(help="Exports, or run directories for the live encoder's depths.")],
+    train: Annotated[str, typer.Option("--train", help="Labelled images to find neighbours among.")] = "",
+    test: Annotated[str, typer.Option("--test", help="Labelled images to classify; gives k-NN accuracies.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Images used of each; 0 uses all.")] = 0,
+    exits: Annotated[
+        list[int],
+        typer.Option("--exit", help="Depth of a live encoder; all if left out; may be repeated."),
+    ] = [],  # noqa: B006 (typer copies)
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads that a network may use.")] = 1,
+    seconds: Annotated[float, typer.Option("--seconds", min=0, help="Time that each size of batch is repeated.")] = 2.0,
+    out: Annotated[str, typer.Option("--out", help="JSON file to write.")] = "",
+) -> None:
+    """Time and memory of exports and of the live encoder at every depth; with labels, accuracy too."""
+    from stillhouse.cli.tables import bench_table
+    from stillhouse.cli.terminal import working
+    from stillhouse.recipes.benching import bench_export as bench
+
+    with working("measuring") as told:
+        rows = bench(
+            paths, train=train, test=test, limit=limit, exits=exits, threads=threads, seconds=seconds, out=out,
+            progress=told,
+        )  # fmt: skip
+    bench_table(rows)
+    if out:
+        _say(f"written: {out}")
+
+
+@app.command()
 def report(run_folder: RunFolder) -> None:
     """One self-contained HTML page about a run."""
     from stillhouse.report import write_report

@@ -35,6 +35,8 @@ class Runner:
     """From images `[B, 3, S, S]` in [0, 1] to `[B, D_l]` of each output by name."""
     size_bytes: int
     """Of its weights and graph on the disk."""
+    outputs: tuple[str, ...]
+    """Names of what it gives."""
 
     def all(self, images: Tensor) -> dict[str, Tensor]:
         """Outputs for any number of images, one batch after another."""
@@ -58,10 +60,8 @@ def open_runner(path: Path, threads: int = 0) -> Runner:
     if path.suffix == ".pt2":
         return _torch(path)
     if is_export(path):
-        card = read_table(path / CARD)
-        if card["format"] == "timm":
-            return _timm(path)
-        return open_runner(path / str(card.get("file")), threads)
+        file = path / str(read_table(path / CARD).get("file"))
+        return open_runner(file, threads) if file.suffix in {".onnx", ".pt2"} else _timm(path)
     if not path.exists():
         raise RunError(f"{path}: nothing there; check the path")
     if not path.is_dir():
@@ -78,7 +78,7 @@ def live_runner(encoder: Encoder, exits: Sequence[int], name: str) -> Runner:
         return {output_name(depth): blocks[depth - 1] for depth in exits}
 
     size = sum(tensor.numel() * tensor.element_size() for tensor in encoder.state_dict().values())
-    return Runner(name, "live", encoder.image_size, call, size)
+    return Runner(name, "live", encoder.image_size, call, size, tuple(map(output_name, exits)))
 
 
 def _live(path: Path) -> Runner:
@@ -94,7 +94,7 @@ def _onnx(path: Path, threads: int) -> Runner:
         answers = session.run(names, {images_in.name: images.numpy()})
         return {name: torch.from_numpy(answer) for name, answer in zip(names, answers, strict=True)}
 
-    return Runner(str(path), "onnx", images_in.shape[2], call, path.stat().st_size)
+    return Runner(str(path), "onnx", images_in.shape[2], call, path.stat().st_size, tuple(names))
 
 
 def _torch(path: Path) -> Runner:
@@ -108,7 +108,7 @@ def _torch(path: Path) -> Runner:
         with torch.no_grad():
             return dict(zip(names, module(images), strict=True))
 
-    return Runner(str(path), "torch", size, call, path.stat().st_size)
+    return Runner(str(path), "torch", size, call, path.stat().st_size, tuple(names))
 
 
 def _timm(folder: Path) -> Runner:
@@ -120,4 +120,5 @@ def _timm(folder: Path) -> Runner:
         with torch.no_grad():
             return {name: model((images - mean) / std)}
 
-    return Runner(str(folder), "timm", int(card["image_size"]), call, (folder / timm_folder.FILE).stat().st_size)
+    size = (folder / timm_folder.FILE).stat().st_size
+    return Runner(str(folder), "timm", int(card["image_size"]), call, size, (name,))
