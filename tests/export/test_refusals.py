@@ -187,6 +187,23 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         packages()
 
 
+@pytest.mark.parametrize("to", ["onnx", "torch"])
+def test_a_network_that_cannot_be_traced(
+    tmp_path: Path, encoder_folder: MakeEncoder, monkeypatch: pytest.MonkeyPatch, to: Any
+) -> None:
+    original = open_original(encoder_folder())
+
+    def stubborn(images: torch.Tensor) -> torch.Tensor:
+        if images.mean().item() > 0.5:  # depends on the values
+            raise AssertionError
+        return images
+
+    monkeypatch.setattr(original.encoder, "_embed", stubborn)
+    with pytest.raises(RunError, match=r"export: this network cannot be (written as ONNX|traced) .*; choose"):
+        export(original, tmp_path / "out", ExportConfig(to=to), some_images(16, 4))
+    assert not any(tmp_path.iterdir())
+
+
 def test_exporting_leaves_the_original_as_it_was(tmp_path: Path, encoder_folder: MakeEncoder) -> None:
     folder = encoder_folder()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

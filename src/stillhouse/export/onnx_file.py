@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stillhouse.errors import RunError, SettingsError
+from stillhouse.errors import RunError, SettingsError, first_line
 from stillhouse.export.agreement import Precision
 from stillhouse.export.exits import INPUT, Exits
 from stillhouse.files import write_atomically
@@ -41,10 +41,18 @@ def write_onnx(network: Exits, path: Path, precision: Precision, calibration: Te
         RunError: the network cannot be written as ONNX, or the disk refuses.
     """
     onnx, _ = packages()
-    model = _as_onnx(network.halved() if precision == "float16" else network)
-    if precision == "int8":
-        model = _quantized(model, calibration)
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        model = _as_onnx(network.halved() if precision == "float16" else network)
+        if precision == "int8":
+            model = _quantized(model, calibration)
+        onnx.checker.check_model(model, full_check=True)
+    except OSError:
+        raise
+    except Exception as error:  # of three libraries, whatever a network makes them raise
+        told = first_line(error)
+        raise RunError(
+            f"export: this network cannot be written as ONNX in {precision} ({told}); choose --to torch"
+        ) from error
     write_atomically(path, model.SerializeToString())
 
 
@@ -68,7 +76,7 @@ def open_onnx(path: Path, threads: int = 0) -> Any:
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error}); check the path") from error
     except Exception as error:  # of a dozen unrelated classes
-        told = str(error).splitlines()[0]
+        told = first_line(error)
         raise RunError(f"{path}: not an ONNX file that ONNX Runtime can run ({told}); export it again") from error
     inputs = session.get_inputs()
     takes_images = [(i.name, i.type, len(i.shape), i.shape[1:2]) for i in inputs] == [(INPUT, "tensor(float)", 4, [3])]
@@ -93,15 +101,11 @@ def packages() -> tuple[Any, Any]:
 
 def _as_onnx(network: Exits) -> Any:
     """The traced network in operators of ONNX, without the paths of the source files it came from."""
-    try:
-        with torch.no_grad(), _quiet():
-            program = torch.onnx.export(
-                network.traced(), dynamo=True, opset_version=OPSET, input_names=[INPUT],
-                output_names=list(network.names), external_data=False, verbose=False,
-            )  # fmt: skip
-    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-        told = str(error).splitlines()[0]
-        raise RunError(f"export: this network cannot be written as ONNX ({told}); choose --to torch") from error
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            network.traced(), dynamo=True, opset_version=OPSET, input_names=[INPUT],
+            output_names=list(network.names), external_data=False, verbose=False,
+        )  # fmt: skip
     assert program is not None
     model = program.model_proto
     graph = model.graph

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from stillhouse.errors import RunError, SettingsError
+from stillhouse.errors import RunError, SettingsError, first_line
 from stillhouse.export.exits import Exits
 from stillhouse.files import write_atomically
 from stillhouse.networks.resnet import RESNET_SHAPES, ResNet
@@ -102,7 +102,7 @@ def open_timm(folder: Path) -> tuple[Any, tuple[tuple[float, ...], tuple[float, 
         colours = config["pretrained_cfg"]
         return model, (tuple(colours["mean"]), tuple(colours["std"]))
     except Exception as error:  # of JSON, of safetensors, of any network's constructor
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        told = first_line(error)
         raise RunError(f"{folder}: not a folder that timm can load ({told}); export it again") from error
 
 

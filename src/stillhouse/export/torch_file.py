@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from stillhouse.errors import RunError
+from stillhouse.errors import RunError, first_line
 from stillhouse.export.exits import Exits
 from stillhouse.files import write_atomically
 
@@ -25,8 +25,8 @@ def write_torch(network: Exits, path: Path) -> None:
             for origin in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"):
                 node.meta.pop(origin, None)
         torch.export.save(program, packed)
-    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-        told = str(error).splitlines()[0]
+    except Exception as error:  # whatever a network makes the tracer raise
+        told = first_line(error)
         raise RunError(f"export: this network cannot be traced ({told}); choose another --to") from error
     write_atomically(path, packed.getvalue())
 
@@ -42,5 +42,5 @@ def open_torch(path: Path) -> torch.nn.Module:
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error}); check the path") from error
     except Exception as error:  # of zip, JSON and schema alike
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        told = first_line(error)
         raise RunError(f"{path}: not an exported program of torch ({told}); export it again") from error
