@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from stillhouse.networks.classifier import Classifier, load_classifier
     from stillhouse.networks.encoder import Encoder, Features
     from stillhouse.recipes.directory import Run, load
+    from stillhouse.recipes.exporting import export_encoder
     from stillhouse.recipes.judging import evaluate
     from stillhouse.recipes.pipeline import run_pipeline
     from stillhouse.recipes.run import resume, train
@@ -24,6 +25,7 @@ __all__ = [
     "Run",
     "__version__",
     "evaluate",
+    "export_encoder",
     "load",
     "load_classifier",
     "resume",
@@ -38,6 +40,7 @@ _HOMES = {
     "Features": "networks.encoder",
     "Run": "recipes.directory",
     "evaluate": "recipes.judging",
+    "export_encoder": "recipes.exporting",
     "load": "recipes.directory",
     "load_classifier": "networks.classifier",
     "resume": "recipes.run",
