@@ -124,10 +124,10 @@ class Play:
 
     def _terms(self) -> LeaseConfig:
         """The scenario's terms, under which so many returns may come together."""
-        terms, waiting = self.scenario.leases, self.contestant.waiting
+        terms, waiting, fall = self.scenario.leases, self.contestant.waiting, self.contestant.allowed_fall
         return replace(
             terms, at_least=waiting, together=waiting, waiting_per_node=max(terms.waiting_per_node, waiting),
-            max_clones=max(terms.max_clones, waiting),
+            max_clones=max(terms.max_clones, waiting), allowed_fall=terms.allowed_fall if fall == "same" else fall,
         )  # fmt: skip
 
     def _begin(self) -> None:

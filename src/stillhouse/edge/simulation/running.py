@@ -4,7 +4,7 @@ DIR/scenario.toml                 every setting, resolved
 DIR/runs/CONTESTANT/SEED.jsonl    one run, from `start` to `end`
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any

@@ -145,6 +145,8 @@ class Contestant:
     """Returns that wait for each other and teach together."""
     proximal: Annotated[float, Ge(0)] | Literal["same"] = "same"
     """Pull of a user's training to where it began, in place of `local.proximal`."""
+    allowed_fall: Annotated[float, Ge(0)] | Literal["same"] = "same"
+    """How far the core may fall on images held out, in place of `leases.allowed_fall`; 1 keeps whatever comes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +159,7 @@ class Scenario:
     time: TimeConfig = TimeConfig()
     churn: ChurnConfig = ChurnConfig()
     attackers: AttackersConfig = AttackersConfig()
-    local: LocalConfig = LocalConfig()
+    local: LocalConfig = field(default_factory=LocalConfig)
     visits: VisitsConfig = VisitsConfig()
     lesson: EdgeConfig = field(default_factory=EdgeConfig)
     leases: LeaseConfig = field(default_factory=LeaseConfig)

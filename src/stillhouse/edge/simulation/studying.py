@@ -77,7 +77,7 @@ def study(room: Classroom, rows: Tensor, clone: State, local: LocalConfig, seed:
             batch_size=min(local.batch_size, len(rows)), seed=seed, rows=rows,
         )  # fmt: skip
         steps = local.num_steps(len(rows))
-        batches = islice(stream.batches(0), steps)
+        batches: Iterator[Batch] = islice(stream.batches(0), steps)
         if attack in DATA_ATTACKS:
             batches = _spoilt(method, batches, rows, attack, seed)
         optimizer = make_optimizer(
