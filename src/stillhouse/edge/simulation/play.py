@@ -38,6 +38,8 @@ from stillhouse.errors import TrainingError
 
 BEATS_IN_TIME = 0.9
 """Of the time after which a device counts as silent: as seldom as a working user says that it works."""
+DIGITS = 6
+"""Of a second, in records."""
 SERVER, USER, CLOCK = range(3)
 """Who goes first where several are due at once; users then go by their number."""
 
@@ -324,8 +326,8 @@ class Play:
 
     def _decide(self, out: Underway, lease: Lease, state: str, reason: str, staleness: int) -> None:
         self._tell(
-            "visit", user=out.person.name, sent=out.sent, base_version=lease.version, staleness=staleness, state=state,
-            reason=reason, down=lease.bytes_down, up=lease.bytes_up,
+            "visit", user=out.person.name, sent=round(out.sent, DIGITS), base_version=lease.version,
+            staleness=staleness, state=state, reason=reason, down=lease.bytes_down, up=lease.bytes_up,
         )  # fmt: skip
 
     # the clock
@@ -344,4 +346,4 @@ class Play:
         heapq.heappush(self._events, (moment, rank, number, self._count, works, act))
 
     def _tell(self, kind: str, **told: object) -> None:
-        self.records.append({"kind": kind, "time": round(self._clock.now(), 6), **told})
+        self.records.append({"kind": kind, "time": round(self._clock.now(), DIGITS), **told})
