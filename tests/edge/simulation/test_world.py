@@ -4,14 +4,16 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
+import safetensors.torch
 import torch
 
 from stillhouse.config import merge
 from stillhouse.edge.learning.attackers import stamp
 from stillhouse.edge.simulation.scenario import Scenario, UsersConfig, read_scenario
+from stillhouse.edge.simulation.studying import LocalConfig, study
 from stillhouse.edge.simulation.world import Exam, deal, open_world
 from stillhouse.errors import SettingsError
-from stillhouse.methods.travel import pack
+from stillhouse.methods.travel import pack, unpack
 from tests.edge.learning.rooms import make_room
 from tests.edge.simulation.crowd import TABLE, first_core, make_world
 
@@ -54,6 +56,27 @@ def test_hands_share_what_is_asked_for(split: str) -> None:
     assert sum(map(len, deal(labels, replace(users, images=0), 3))) == 120
     with pytest.raises(SettingsError, match="4 users with 31 images each take 124, and 120 are left"):
         deal(labels, replace(users, images=31), 3)
+
+
+def test_statistics_of_a_convolutional_core_travel(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLHOUSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    world = open_world(digits(), 0)
+    room, core = world.room, pack(world.room.template)
+    sent = safetensors.torch.load(safetensors.torch.save(dict(core)))
+    learnt = study(room, world.hands[0], sent, LocalConfig(steps=3, batch_size=16), 0)
+    moved = [name for name in core if "running_" in name or "num_batches" in name]
+    assert len(moved) == 9  # of three norms
+    assert all(not torch.equal(core[name], learnt[name]) for name in moved)
+    assert all(torch.equal(core[name], value) for name, value in pack(room.template).items())
+    home, there = room.method(learnt).eval(), room.fresh(5).eval()
+    unpack(there, safetensors.torch.load(safetensors.torch.save(dict(learnt))))
+    images = next(room.images(world.hands[1]))
+    assert home.classifier is not None
+    assert there.classifier is not None
+    with torch.no_grad():
+        torch.testing.assert_close(there.classifier(images), home.classifier(images), rtol=0, atol=0)
 
 
 def test_marks_are_those_of_every_image_by_itself() -> None:
