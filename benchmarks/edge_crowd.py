@@ -19,6 +19,7 @@ from stillhouse.edge.learning.teaching import Teaching
 from stillhouse.edge.simulation.people import gather_people
 from stillhouse.edge.simulation.play import Play
 from stillhouse.edge.simulation.records import Record
+from stillhouse.edge.simulation.running import swift_place
 from stillhouse.edge.simulation.scenario import Scenario, read_scenario
 from stillhouse.edge.simulation.world import World
 from timing import Row, prepare, report
@@ -96,7 +97,7 @@ def play(scenario: Scenario, world: World) -> list[Record]:
     """One run of seed 0."""
     first = Teaching(world.room, scenario.lesson).start().state
     people = gather_people(scenario, world.hands, 0)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=swift_place()) as folder:
         return Play(scenario, "fedasync", scenario.contestants["fedasync"], world, people, first, 0, Path(folder)).run()
 
 

@@ -11,6 +11,7 @@ TINY = [
     f"--set={setting}"
     for setting in (
         "users.number=2",
+        "users.classes=5",
         "visits.each=1",
         "local.steps=1",
         "training.epochs=1",
@@ -40,8 +41,8 @@ def test_a_scenario_is_played(
     assert lines[0].startswith("cloned, seed 0: ")
     assert lines[1].startswith("cloned, seed 1: ")
     assert sorted(path.name for path in (tmp_path / "a" / "runs" / "cloned").iterdir()) == ["0.jsonl", "1.jsonl"]
-    assert run(monkeypatch, tmp_path, *words, "--set", "users.alpha=1.0") == 4
-    assert "users.alpha: 0.3 became 1.0" in capsys.readouterr().err
+    assert run(monkeypatch, tmp_path, *words, "--set", "time.delay=1.0") == 4
+    assert "time.delay: 10.0 became 1.0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

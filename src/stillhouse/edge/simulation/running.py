@@ -55,11 +55,11 @@ def _play(scenario: Scenario, names: Sequence[str], seed: int) -> Iterator[tuple
     first = Teaching(world.room, scenario.lesson).start().state
     for name in names:
         contestant = scenario.contestants[name]
-        with TemporaryDirectory(dir=_swift()) as folder:
+        with TemporaryDirectory(dir=swift_place()) as folder:
             yield name, Play(scenario, name, contestant, world, people, first, seed, Path(folder)).run()
 
 
-def _swift() -> Path | None:
+def swift_place() -> Path | None:
     """Where the service's files lie while it is played: in memory if there is room, since nobody needs them after."""
     return IN_MEMORY if IN_MEMORY.is_dir() and free_bytes(IN_MEMORY) >= LEAST_BYTES else None
 
