@@ -4,8 +4,8 @@
 
 The clouds of `edge_rules.py`; a thousand users are there at a time, a fifth of them leaves every minute, newcomers take
 their places, and every tenth clone is lost. The service, its database and its signatures are the real ones. Prints, for
-N, 2 N and 4 N returns, seconds of one core and what one return more costs, and whether the core of a repetition has the same
-hash; then by how much one user that is twelve times slower changes how often the others return.
+N, 2 N and 4 N returns, seconds of one core and what one return more costs, and whether the core of a repetition has the
+same hash; then by how much one user that is twelve times slower changes how often the others return.
 """
 
 import argparse

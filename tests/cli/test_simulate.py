@@ -40,6 +40,9 @@ def test_a_scenario_is_played(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("cloned, seed 0: ")
     assert lines[1].startswith("cloned, seed 1: ")
+    assert any("core only" in line for line in lines)
+    assert lines[-1] == "written: a/report.html"
+    assert {path.name for path in (tmp_path / "a").iterdir()} > {"results.json", "tables.md", "report.html"}
     assert sorted(path.name for path in (tmp_path / "a" / "runs" / "cloned").iterdir()) == ["0.jsonl", "1.jsonl"]
     assert run(monkeypatch, tmp_path, *words, "--set", "time.delay=1.0") == 4
     assert "time.delay: 10.0 became 1.0" in capsys.readouterr().err

@@ -28,6 +28,7 @@ def simulate(
 ) -> None:
     """Play a scenario: one server, many users that come and go, and several rules to teach the core by."""
     from stillhouse.config import parse_assignment
+    from stillhouse.report.simulation import write
 
     try:
         from stillhouse.edge.simulation.running import simulate as play
@@ -39,4 +40,6 @@ def simulate(
     changes = {name: value for name, value in named.items() if value}
     wanted = find_scenario(scenario, changes | dict(map(parse_assignment, settings)))
     play(wanted, out, only, typer.echo)
-    typer.echo(f"written: {out}")
+    for sentence in write(out):
+        typer.echo(sentence)
+    typer.echo(f"written: {out / 'report.html'}")
