@@ -1,12 +1,15 @@
 """One run: the same whenever it is repeated, true to the service, and told as the page reads it."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from stillhouse.edge.simulation.chronicle import absent_fall
 from stillhouse.edge.simulation.people import gather_people
 from stillhouse.edge.simulation.records import line
+from stillhouse.edge.simulation.world import Marks
 from tests.edge.simulation.crowd import first_core, make_scenario, make_world, of, play
 
 BUSY = {"leaving": 0.6, "arriving": 3.0, "live": 3, "lost": 0.2}
@@ -135,3 +138,19 @@ def test_a_slow_user_does_not_hold_others_up(tmp_path: Path) -> None:
         return [(visit["user"], visit["time"]) for visit in of(records, "visit") if visit["user"] != late]
 
     assert times("t", slow) == times("q", quick)
+
+
+def test_whose_training_breaks_down_gives_nothing_back_and_the_run_ends(tmp_path: Path) -> None:
+    scenario = make_scenario(local={"steps": 6, "learning_rate": 1e30}, users={"number": 3}, visits={"each": 1})
+    records = play(tmp_path, scenario)
+    visits = of(records, "visit")
+    assert [(visit["state"], visit["reason"], visit["up"]) for visit in visits] == [("lost", "silent", 0)] * 3
+    assert records[-1]["version"] == 0
+
+
+def test_a_fall_in_absent_classes_is_their_mean() -> None:
+    before, after = Marks(0.5, (0.5, 0.9, 0.2), 0.0), Marks(0.5, (0.9, 0.6, 0.3), 0.0)
+    assert absent_fall(before, after, [0]) == pytest.approx((0.3 - 0.1) / 2)
+    assert absent_fall(before, after, [1]) == 0.0
+    assert absent_fall(before, after, [0, 2]) == pytest.approx(0.3)
+    assert math.isnan(absent_fall(before, after, [0, 1, 2]))

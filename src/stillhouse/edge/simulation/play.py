@@ -29,17 +29,16 @@ from stillhouse.edge.service.leases import Lease, LeaseConfig
 from stillhouse.edge.service.refusals import Gone, Unauthorized, Wait
 from stillhouse.edge.service.service import Service
 from stillhouse.edge.service.writer import Outcome
+from stillhouse.edge.simulation.chronicle import Chronicle
 from stillhouse.edge.simulation.people import Person, plan_visit
 from stillhouse.edge.simulation.records import Record
 from stillhouse.edge.simulation.scenario import Contestant, Scenario
 from stillhouse.edge.simulation.studying import study
-from stillhouse.edge.simulation.world import Marks, World
+from stillhouse.edge.simulation.world import World
 from stillhouse.errors import TrainingError
 
 BEATS_IN_TIME = 0.9
 """Of the time after which a device counts as silent: as seldom as a working user says that it works."""
-DIGITS = 6
-"""Of a second, in records."""
 SERVER, USER, CLOCK = range(3)
 """Who goes first where several are due at once; users then go by their number."""
 
@@ -82,7 +81,6 @@ class Play:
     first: State
     seed: int
     folder: Path
-    records: list[Record] = field(default_factory=list)
     _events: list[tuple[float, int, int, int, bool, Callable[[], None]]] = field(default_factory=list)
     _count: int = 0
     _work: int = 0
@@ -106,6 +104,7 @@ class Play:
         """
         began = time.perf_counter()
         self._clock = VirtualClock()
+        self._chronicle = Chronicle(self._clock, self.world, self.people, self.first)
         teaching = Teaching(self.world.room, self.contestant.lesson, self.first)
         self._service = Service(self.folder, teaching, self._terms(), self._clock)
         try:
@@ -118,11 +117,8 @@ class Play:
             core = self._service.core
         finally:
             self._service.close()
-        self._tell(
-            "end", version=core.version, test=self._marks.accuracy, digest=core.digest,
-            wall_seconds=time.perf_counter() - began,
-        )  # fmt: skip
-        return self.records
+        self._chronicle.end(version=core.version, digest=core.digest, wall_seconds=time.perf_counter() - began)
+        return self._chronicle.records
 
     def _terms(self) -> LeaseConfig:
         """The scenario's terms, under which so many returns may come together."""
@@ -133,21 +129,8 @@ class Play:
         )  # fmt: skip
 
     def _begin(self) -> None:
-        core, room = self._service.core, self.world.room
-        self._stamped = any(person.attack == "backdoor" for person in self.people)
-        self._marks = self.world.exam.mark(core.state, self._stamped)
-        self._classes = {person.name: room.labels.of[person.rows].unique().tolist() for person in self.people}
-        ordered = sorted(self.people, key=lambda person: person.number)
         size = self._service.folder.version_file(0).stat().st_size
-        self._tell(
-            "start", contestant=self.name, seed=self.seed, scenario=self.scenario.about.name, model_bytes=size,
-            test=self._marks.accuracy, recalls=self._marks.recalls,
-            users=[
-                {"name": person.name, "images": len(person.rows), "classes": self._classes[person.name],
-                 "speed": person.speed, "attack": person.attack}
-                for person in ordered
-            ],
-        )  # fmt: skip
+        self._chronicle.start(contestant=self.name, seed=self.seed, scenario=self.scenario.about.name, model_bytes=size)
         door = Door(self._service.database, self._clock)
         for person in self.people:
             letter = invite(self._service.database, person.name, "", "", self._clock.now())
@@ -162,7 +145,7 @@ class Play:
 
     def _join(self, person: Person) -> None:
         self._there.add(person.number)
-        self._tell("joined", user=person.name, live=len(self._there))
+        self._chronicle.tell("joined", user=person.name, live=len(self._there))
         if person.leaves < math.inf:
             self._at(person.leaves, USER, person.number, partial(self._leave, person), works=False)
         self._ask(person)
@@ -170,7 +153,7 @@ class Play:
     def _leave(self, person: Person) -> None:
         if person.number in self._there:
             self._there.remove(person.number)
-            self._tell("left", user=person.name, live=len(self._there))
+            self._chronicle.tell("left", user=person.name, live=len(self._there))
 
     def _ask(self, person: Person) -> None:
         """Borrow a clone, unless the user is gone or has returned enough."""
@@ -235,11 +218,11 @@ class Play:
         sent = safetensors.torch.load(out.clone)
         try:
             taught = study(room, person.rows, {name: sent[name] for name in self.first}, local, seed, person.attack)
-        except TrainingError:  # there is nothing to give back
-            self._ask(person)
-            return
-        self._devices[person.number].send(out.lease, safetensors.torch.save(dict(taught)))
-        out.returned = True
+            self._devices[person.number].send(out.lease, safetensors.torch.save(dict(taught)))
+            out.returned = True
+        except TrainingError:  # there is nothing to give back, and yet the attempt counts, or it might never end
+            out.given_up = True
+            self._decided += 1
         self._returned[person.number] += 1
         self._hear()
         self._ask(person)
@@ -265,36 +248,19 @@ class Play:
     def _settle(self, outcome: Outcome) -> None:
         """Write down what became of returns."""
         for lease, reason in outcome.refused.items():
-            known = self._read(lease)
-            self._decide(self._out.pop(lease), known, "refused", reason, outcome.version - known.version)
+            self._tell(self._out.pop(lease), self._read(lease), "refused", outcome.version, reason)
         taught = [self._out.pop(lease) for lease in outcome.applied]
         for out in taught:
-            known = self._read(out.lease)
-            self._decide(out, known, "applied", "", outcome.version - 1 - known.version)
+            self._tell(out, self._read(out.lease), "applied", outcome.version - 1)
         if taught:
-            self._tell_lesson(outcome.version, [out.person for out in taught])
-        self._settle_lost()  # whoever was shut out for what came back
+            with self._service.database.reading() as connection:
+                told = select(ledger.c.measures).where(ledger.c.version == outcome.version)
+                measures = connection.execute(told).scalar_one()
+            people = [out.person for out in taught]
+            self._chronicle.lesson(self._service.core.state, outcome.version, people, measures)
+        if outcome.refused:
+            self._settle_lost()  # whoever was shut out for what came back
         self._decided += len(outcome.refused) + len(taught)
-
-    def _tell_lesson(self, version: int, people: Sequence[Person]) -> None:
-        before, self._marks = self._marks, self.world.exam.mark(self._service.core.state, self._stamped)
-        with self._service.database.reading() as connection:
-            measures = connection.execute(select(ledger.c.measures).where(ledger.c.version == version)).scalar_one()
-        self._tell(
-            "lesson", version=version, users=[person.name for person in people], test=self._marks.accuracy,
-            recalls=self._marks.recalls, absent_fall=self._absent_fall(before, self._marks, people),
-            measures=measures, backdoor=self._marks.backdoor,
-        )  # fmt: skip
-
-    def _absent_fall(self, before: Marks, after: Marks, people: Sequence[Person]) -> float:
-        """How far recall fell in classes that a user does not hold, mean over users; not a number without such."""
-        falls = []
-        for person in people:
-            held = self._classes[person.name]
-            absent = [place for place in range(len(after.recalls)) if place not in held]
-            if absent:
-                falls.append(max(0.0, sum(before.recalls[c] - after.recalls[c] for c in absent) / len(absent)))
-        return sum(falls) / len(falls) if falls else math.nan
 
     def _tick(self) -> None:
         """What the service does every few seconds: let go of leases whose time is over."""
@@ -310,11 +276,11 @@ class Play:
         for out, lease in sorted(known, key=lambda pair: pair[0].person.number):
             if lease.final or self._never_returns(out):
                 del self._out[out.lease]
-                self._decide(out, lease, "lost", lease.reason, self._service.core.version - lease.version)
+                self._tell(out, lease, "lost", self._service.core.version, lease.reason)
 
     def _never_returns(self, out: Underway) -> bool:
         plan = plan_visit(self.scenario, out.person, self.seed, out.visit)
-        return plan.lost or out.person.leaves < out.sent + plan.seconds
+        return out.given_up or plan.lost or out.person.leaves < out.sent + plan.seconds
 
     def _num_returned(self) -> int:
         return sum(out.returned for out in self._out.values())
@@ -324,11 +290,8 @@ class Play:
             (known,) = find_leases(connection, leases.c.id == lease)
         return known
 
-    def _decide(self, out: Underway, lease: Lease, state: str, reason: str, staleness: int) -> None:
-        self._tell(
-            "visit", user=out.person.name, sent=round(out.sent, DIGITS), base_version=lease.version,
-            staleness=staleness, state=state, reason=reason, down=lease.bytes_down, up=lease.bytes_up,
-        )  # fmt: skip
+    def _tell(self, out: Underway, lease: Lease, state: str, version: int, reason: str = "") -> None:
+        self._chronicle.visit(out.person, out.sent, lease, state, version, reason)
 
     # the clock
 
@@ -344,6 +307,3 @@ class Play:
         self._count += 1
         self._work += works
         heapq.heappush(self._events, (moment, rank, number, self._count, works, act))
-
-    def _tell(self, kind: str, **told: object) -> None:
-        self.records.append({"kind": kind, "time": round(self._clock.now(), DIGITS), **told})
