@@ -15,7 +15,6 @@ import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +25,17 @@ from torch import Tensor, nn
 from stillhouse.data.cachefile import Catalog
 from stillhouse.data.labels import find_labels
 from stillhouse.data.pixels import HeldStore
-from stillhouse.data.stream import ViewStream
 from stillhouse.data.views import View, ViewPlan
 from stillhouse.edge.learning.classroom import Classroom, seeded
-from stillhouse.edge.learning.descent import descend, own_loss
 from stillhouse.edge.learning.distiller import DistillingConfig
-from stillhouse.edge.learning.gate import accuracy
 from stillhouse.edge.learning.splits import dirichlet, few_classes, identical
 from stillhouse.edge.learning.teaching import EdgeConfig, Teaching, TrialConfig
 from stillhouse.edge.lesson import Arrival, State
+from stillhouse.edge.simulation.studying import LocalConfig, study
+from stillhouse.edge.simulation.world import Exam, World
 from stillhouse.methods.finetune import FineTune, FineTuneConfig
 from stillhouse.methods.method import Method
-from stillhouse.methods.travel import pack
 from stillhouse.networks.plain import PlainEncoder
-from stillhouse.training.optimizers import make_optimizer
 from stillhouse.training.settings import TrainingConfig
 from timing import Row, Table, prepare, report
 
@@ -53,7 +49,8 @@ CORE = TrainingConfig(
     precision="fp32", memory_format="contiguous",
 )  # fmt: skip
 UNSEEN = TrialConfig(shares=())
-LOCAL_EPOCHS, LOCAL_BATCH, LOCAL_RATE = 5, 64, 0.02
+LOCAL = LocalConfig(steps=5 * EACH // 64, batch_size=64, learning_rate=0.02)
+"""Alike for all, however many images they hold."""
 
 
 @dataclass(frozen=True)
@@ -94,28 +91,19 @@ RULES: dict[str, Contestant] = {
 }
 
 
-@dataclass(frozen=True)
-class World:
-    """Images of everybody, the server's classroom, the users' rows and the rows of the test."""
-
-    room: Classroom
-    users: Sequence[Tensor]
-    test: Tensor
-
-
-SPLITS: dict[str, Callable[[Tensor, int], list[Tensor]]] = {
-    "iid": lambda labels, seed: identical(labels, USERS, seed),
-    "dirichlet-1": lambda labels, seed: dirichlet(labels, USERS, 1.0, seed),
-    "dirichlet-0.3": lambda labels, seed: dirichlet(labels, USERS, 0.3, seed),
-    "dirichlet-0.1": lambda labels, seed: dirichlet(labels, USERS, 0.1, seed),
-    "two-classes": lambda labels, seed: few_classes(labels, USERS, 2, seed),
+SPLITS: dict[str, Callable[[Tensor, int, int], list[Tensor]]] = {
+    "iid": lambda labels, users, seed: identical(labels, users, seed),
+    "dirichlet-1": lambda labels, users, seed: dirichlet(labels, users, 1.0, seed),
+    "dirichlet-0.3": lambda labels, users, seed: dirichlet(labels, users, 0.3, seed),
+    "dirichlet-0.1": lambda labels, users, seed: dirichlet(labels, users, 0.1, seed),
+    "two-classes": lambda labels, users, seed: few_classes(labels, users, 2, seed),
 }
 
 
-def make_world(split: str, seed: int) -> World:
-    """Draw the clouds, the images and who holds what."""
+def make_world(split: str, seed: int, users: int = USERS, each: int = EACH) -> World:
+    """Draw the clouds, the images and who holds what: so many users hold so many images each, in the mean."""
     draw = np.random.default_rng(seed)
-    count, width = SERVER + DECIDING + USERS * EACH + TEST, 3 * SIDE * SIDE
+    count, width = SERVER + DECIDING + users * each + TEST, 3 * SIDE * SIDE
     centres = draw.normal(size=(CLASSES, CLOUDS, width))
     labels = np.arange(count) % CLASSES  # every part holds all classes alike
     points = centres[labels, draw.integers(0, CLOUDS, count)] + NOISE * draw.normal(size=(count, width))
@@ -124,7 +112,7 @@ def make_world(split: str, seed: int) -> World:
     sizes = np.full((count, 2), SIDE, dtype=np.int64)
     catalog = Catalog(names, labels.astype(np.int64), sizes, tuple(map(str, range(CLASSES))), ())
     store = HeldStore(pixels, catalog, labels=True)
-    learnt, deciding, owned, test = torch.arange(count).split([SERVER, DECIDING, USERS * EACH, TEST])
+    learnt, deciding, owned, test = torch.arange(count).split([SERVER, DECIDING, users * each, TEST])
 
     def build(chosen: int) -> Method:
         with seeded(chosen, torch.device("cpu")):
@@ -135,35 +123,9 @@ def make_world(split: str, seed: int) -> World:
             config = FineTuneConfig(head_layer=0, zero_output=False, views=AS_IT_IS)
             return FineTune(config, encoder, nn.Sequential(), find_labels(store))
 
-    hands = SPLITS[split](store.labels[owned], seed)
-    return World(
-        Classroom(build, store, learnt, deciding, SIDE, replace(CORE, seed=seed)), [owned[hand] for hand in hands], test
-    )
-
-
-def train_user(world: World, user: int, clone: State, visit: int, proximal: float) -> State:
-    """What a user sends back."""
-    room, rows = world.room, world.users[user]
-    seed = room.seed_of(1_000_000 + 1_000 * user + visit)
-    with seeded(seed, room.device):
-        method = room.method(clone)
-        begin = [parameter.detach().clone() for parameter in method.parameters()]
-        own = own_loss(method)
-
-        def pull() -> Tensor:
-            moves = zip(method.parameters(), begin, strict=True)
-            return 0.5 * proximal * torch.stack([(now - then).square().sum() for now, then in moves]).sum()
-
-        stream = ViewStream(
-            store=room.store, plan=method.views, image_size=SIDE, batch_size=min(LOCAL_BATCH, len(rows)), seed=seed,
-            rows=rows,
-        )  # fmt: skip
-        optimizer = make_optimizer("sgd", method, weight_decay=5e-4, momentum=0.9, decay_all=True)
-        steps = LOCAL_EPOCHS * EACH // LOCAL_BATCH  # alike for all, however many images they hold
-        batches = islice(stream.batches(0), steps)
-        loss = own if not proximal else lambda batch, progress: own(batch, progress) + pull()
-        descend(method, batches, loss, optimizer, lambda progress: LOCAL_RATE, steps)
-    return pack(method)
+    hands = SPLITS[split](store.labels[owned], users, seed)
+    room = Classroom(build, store, learnt, deciding, SIDE, replace(CORE, seed=seed))
+    return World(room, [owned[hand] for hand in hands], Exam(room, store, test, find_labels(store).of[test]))
 
 
 def run(world: World, contestant: Contestant, first: State, visits: int, seed: int) -> list[float]:
@@ -171,25 +133,19 @@ def run(world: World, contestant: Contestant, first: State, visits: int, seed: i
     room = world.room
     teaching = Teaching(room, contestant.config)
 
-    def tested(state: State) -> float:
-        method = room.frozen(state)
-        assert method.classifier is not None
-        with torch.no_grad():
-            scores = torch.cat([method.classifier(images) for images in room.images(world.test)])
-        return accuracy(scores, find_labels(room.store).of[world.test])
-
-    core, version, history = first, 0, [tested(first)]
+    core, version, history = first, 0, [world.exam.mark(first).accuracy]
     out = dict.fromkeys(range(USERS), (core, 0))
     shuffle, waiting = random.Random(seed), list[Arrival]()
     order = [user for _ in range(visits) for user in shuffle.sample(range(USERS), USERS)]
     for visit, user in enumerate(order):
         base, base_version = out[user]
-        state = train_user(world, user, base, visit, contestant.proximal)
+        seed_here = room.seed_of(1_000_000 + 1_000 * user + visit)
+        state = study(room, world.hands[user], base, replace(LOCAL, proximal=contestant.proximal), seed_here)
         waiting.append(Arrival(str(user), base_version, version - base_version, state, base))
         if len(waiting) == contestant.waiting:
             version += 1
             core, waiting = teaching.teach(core, waiting, version).state, []
-            history.append(tested(core))
+            history.append(world.exam.mark(core).accuracy)
         out[user] = core, version
     return history
 

@@ -13,6 +13,8 @@ SMALL = [
     ("swin_micro", 32),
     ("resnet10", 32),
     ("resnet18", 64),
+    ("cnn_nano", 8),
+    ("cnn_micro", 32),
     ("timm:test_vit", 160),
     ("timm:test_resnet", 64),
     ("timm:test_efficientnet", 64),
@@ -70,6 +72,13 @@ def test_stems_of_a_residual_network(stem: str, side: int) -> None:
     features = build_encoder(config).features(torch.rand(2, 3, 32, 32))
     assert features.tokens.shape == (2, side**2, 512)
     assert [block.shape[1] for block in features.blocks] == [64, 128, 256, 512]
+
+
+def test_a_plain_convolutional_network_halves_its_map_at_every_depth() -> None:
+    features = build_encoder(EncoderConfig(name="cnn_micro", image_size=32)).features(torch.rand(2, 3, 32, 32))
+    assert [block.shape[1] for block in features.blocks] == [16, 32, 64, 128]
+    assert features.tokens.shape == (2, 4, 128)
+    torch.testing.assert_close(features.tokens.mean(1), features.pooled)
 
 
 def test_what_follows_from_the_images() -> None:

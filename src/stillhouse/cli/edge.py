@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stillhouse.cli.join import join
+from stillhouse.cli.simulate import simulate
 from stillhouse.errors import Interrupted
 
 app = typer.Typer(
@@ -114,3 +115,4 @@ def serve(state: StateArgument) -> None:
 
 
 app.command()(join)
+app.command()(simulate)

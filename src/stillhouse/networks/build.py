@@ -8,6 +8,7 @@ import torch
 from annotated_types import Gt, Interval, Len
 
 from stillhouse.errors import SettingsError
+from stillhouse.networks.convolutional import CNN_WIDTHS, ConvolutionalNetwork
 from stillhouse.networks.encoder import Encoder
 from stillhouse.networks.modality import Modality
 from stillhouse.networks.swin import SWIN_SHAPES, SwinTransformer
@@ -24,8 +25,8 @@ class EncoderConfig:
 
     name: str = "auto"
     """A vision transformer (`vit_nano` to `vit_base`), a hierarchical one (`swin_nano` to `swin_mini`), a residual
-    network (`resnet10` to `resnet50`) or `timm:NAME`; `auto` follows the image size: `vit_micro` up to 48 px, else
-    `vit_tiny`."""
+    network (`resnet10` to `resnet50`), a plain convolutional one (`cnn_nano`, `cnn_micro`) or `timm:NAME`; `auto`
+    follows the image size: `vit_micro` up to 48 px, else `vit_tiny`."""
     image_size: Annotated[int, Interval(ge=0, le=4096)] = 0
     """Side in pixels; 0 follows the images."""
     patch_size: Annotated[int, Interval(ge=0, le=4096)] = 0
@@ -76,7 +77,7 @@ class EncoderConfig:
 
 def check_name(name: str) -> None:
     """Raise `SettingsError`, with the nearest name, unless `name` is one that `build_encoder` knows."""
-    known = ["auto", *VIT_SHAPES, *SWIN_SHAPES, *RESIDUAL]
+    known = ["auto", *VIT_SHAPES, *SWIN_SHAPES, *RESIDUAL, *CNN_WIDTHS]
     if name in known or name.startswith("timm:"):
         return
     near = difflib.get_close_matches(name, known, 1, 0.0)[0]
@@ -112,6 +113,8 @@ def _build(config: EncoderConfig) -> Encoder:
     if config.name in SWIN_SHAPES:
         windows = SWIN_SHAPES[config.name]
         return SwinTransformer(windows, config.image_size, config.patch_size, config.mean, config.std)
+    if config.name in CNN_WIDTHS:
+        return ConvolutionalNetwork(CNN_WIDTHS[config.name], config.image_size, config.mean, config.std)
     from stillhouse.networks.resnet import ResNet  # as does torchvision
 
     assert config.stem != "auto"

@@ -1,0 +1,1 @@
+"""Many users played in one process: the real service, on a clock that only moves when it is told to."""
