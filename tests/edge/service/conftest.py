@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine
 
-from stillhouse.edge.service.database import metadata
+from stillhouse.edge.service.tables import metadata
 from tests.edge.service.fleet import Fleet
 
 MakeFleet = Callable[..., Fleet]
