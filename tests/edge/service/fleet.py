@@ -188,10 +188,14 @@ class OverHttps:
         )
 
     @contextmanager
-    def raw(self) -> Iterator[ssl.SSLSocket]:
-        """A line on which anything may be said."""
+    def raw(self, receive: int = 0) -> Iterator[ssl.SSLSocket]:
+        """A line on which anything may be said; `receive` bytes that are not read may wait at this end, if given."""
         url = httpx.URL(self.url)
-        plain = socket.create_connection((url.host, url.port or 443), timeout=30)
+        plain = socket.socket()
+        if receive:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+        plain.settimeout(30)
+        plain.connect((url.host, url.port or 443))
         with self.context.wrap_socket(plain, server_hostname="localhost") as line:
             yield line
 

@@ -1,5 +1,6 @@
 """What only a wire can do: bodies without end, lines that stop, certificates, addresses."""
 
+import contextlib
 import dataclasses
 import datetime as dt
 import logging
@@ -8,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
@@ -122,6 +124,46 @@ def test_a_body_that_stops_or_drips_is_cut_off(fleet: Fleet, device: OverHttps) 
         assert cut_off(line, bytes(100), pause=0.05)
     assert stored(fleet) < 100_000
     assert device.state(lease).state == "out"
+
+
+def impatient(fleet: Fleet, seconds: float) -> AbstractContextManager[str]:
+    """The same core behind a line that waits so long for a head, and for a reader."""
+    context = fleet.authority.server_context()
+    app = edge_app(fleet.service, {}, UNHURRIED)
+    return running(app, listen("127.0.0.1", 0), context, keep_alive_seconds=seconds)
+
+
+def test_a_head_that_drips_is_cut_off(fleet: Fleet, device: OverHttps) -> None:  # fault 8
+    lease = device.lease().lease
+    with impatient(fleet, 0.3) as device.url:
+        with device.raw() as line:  # of the first request of a line
+            began = time.monotonic()
+            assert cut_off(line, b"a", pause=0.02)
+            assert time.monotonic() - began < 5
+        with device.raw() as line:  # of a later one
+            line.sendall(device.head("POST", f"/v1/lease/{lease}/beat", {"content-length": "0"}))
+            assert answer(line) == 200
+            assert cut_off(line, b"a", pause=0.02)
+        with device.raw() as line:  # nothing at all
+            assert answer(line) == 0
+        with device.raw() as line:  # a body that nobody reads, of a request that was answered
+            line.sendall(device.head("POST", "/nothing", {"content-length": "1000000"}))
+            assert answer(line) == 404
+            assert cut_off(line, b"a", pause=0.02)
+    assert device.state(lease).state == "out"
+
+
+def test_a_reader_that_stops_is_cut_off(fleet: Fleet, device: OverHttps) -> None:
+    lease = device.lease().lease
+    with impatient(fleet, 0.5) as device.url, device.raw(receive=4096) as line:
+        path = f"/v1/lease/{lease}/model"
+        line.sendall(b"".join(device.head("GET", path, {}) for _ in range(10)))
+        time.sleep(1.5)
+        read = 0
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            while block := line.recv(1 << 16):
+                read += len(block)
+    assert 0 < read < 10_000_000
 
 
 def test_parts_that_do_not_fit(device: OverHttps) -> None:
