@@ -162,7 +162,8 @@ class OverHttps:
             return response
         if response.status_code == 429:
             raise Wait(response.json()["error"], float(response.headers["retry-after"]))
-        told = response.json() if response.content else {}
+        is_json = response.content and response.headers["content-type"] == "application/json"
+        told = response.json() if is_json else {}
         if "upload-offset" in response.headers:
             told["offset"] = int(response.headers["upload-offset"])
         raise REFUSALS.get(response.status_code, Refusal)(told.pop("error", ""), **told)

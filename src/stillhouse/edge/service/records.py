@@ -1,5 +1,6 @@
 """What is looked up and written down of nodes and leases, each inside a transaction of whoever asks."""
 
+import re
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
@@ -19,7 +20,9 @@ def find_node(connection: Connection, name: str) -> dict[str, Any]:
 
 def find_lease(connection: Connection, lease: str, node: str) -> Lease:
     """A lease of this node, locked until the transaction ends; `Unauthorized` where it has no such lease."""
-    row = connection.execute(select(leases).where(leases.c.id == lease).with_for_update()).one_or_none()
+    row = None
+    if re.fullmatch("[0-9a-f]{32}", lease):  # not every text may even be asked of every database
+        row = connection.execute(select(leases).where(leases.c.id == lease).with_for_update()).one_or_none()
     if row is None or row.node != node:
         raise Unauthorized(f"lease {lease[:32]}: not one of {node}")
     return Lease(**row._asdict())
