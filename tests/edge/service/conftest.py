@@ -14,7 +14,9 @@ from tests.edge.service.fleet import Fleet
 MakeFleet = Callable[..., Fleet]
 URL = os.environ.get("STILLHOUSE_TEST_DATABASE", "")
 IN_PROCESS, HTTPS = "in process", "https"
-POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.skipif(not URL, reason="no STILLHOUSE_TEST_DATABASE: `make postgresql`"))
+POSTGRESQL = pytest.param(
+    "postgresql", marks=pytest.mark.skipif(not URL, reason="no STILLHOUSE_TEST_DATABASE: `make postgresql`")
+)
 
 
 @pytest.fixture

@@ -212,6 +212,7 @@ class Fleet:
     web: WebConfig = UNHURRIED
     passing: Passing = unwatched
     database: str = ""
+    files: str = ""
     clock: VirtualClock = field(default_factory=lambda: VirtualClock(WALL))
     invitations: dict[str, Invitation] = field(default_factory=dict)
     keys: dict[str, Ed25519PrivateKey] = field(default_factory=dict)
@@ -225,7 +226,7 @@ class Fleet:
 
     def _open(self) -> None:
         self.stack = ExitStack()
-        self.service = Service(self.path, self.lesson, self.terms, self.clock, self.database, self.passing)
+        self.service = Service(self.path, self.lesson, self.terms, self.clock, self.database, self.passing, self.files)
         self.stack.callback(self.service.close)
         self.door = Door(self.service.database, self.clock)
         if self.wire == "https":

@@ -72,6 +72,10 @@ def files(fleet: Fleet) -> list[str]:
     return sorted(path.name for path in (*folder.versions.iterdir(), *folder.spool.iterdir()))
 
 
+def version_name(version: int, digest: str) -> str:
+    return f"{version:08d}-{digest[:16]}.safetensors"
+
+
 @pytest.mark.parametrize("place", [IN_PROCESS, POSTGRESQL])
 def test_killed_at_every_step(make_fleet: MakeFleet, place: str) -> None:  # fault 12
     quiet = Killer()
@@ -87,7 +91,7 @@ def test_killed_at_every_step(make_fleet: MakeFleet, place: str) -> None:  # fau
         assert (step, digest) == (step, wanted)
         assert versions == sorted(versions), f"{step}: the version went back"
         assert killer.passed[step] >= killer.nth
-        assert files(fleet) == ["00000004.safetensors"]
+        assert files(fleet) == [version_name(4, digest)]
         told = {entry.name: entry for entry in fleet.service.status().devices}
         assert (told["a"].applied, told["b"].applied, told["c"].refused, told["c"].strikes) == (3, 1, 1, 1)
         fleet.close()
@@ -107,9 +111,9 @@ def test_what_a_crash_left_is_swept(make_fleet: MakeFleet) -> None:
     fleet.device("b").send(lease, changed(fleet.device("b").model(lease), 2.0), cut=30)
     kept = files(fleet)
     folder = fleet.service.folder
-    (folder.versions / "00000007.safetensors").write_bytes(b"half")
+    (folder.versions / version_name(7, "0" * 64)).write_bytes(b"half")
     (folder.spool / "unknown.part").write_bytes(b"half")
-    (folder.versions / ".00000001.safetensors.77.tmp").write_bytes(b"half")
+    (folder.versions / ".00000001-0.safetensors.77.tmp").write_bytes(b"half")
     fleet.restart()
     assert files(fleet) == kept
 
@@ -117,14 +121,14 @@ def test_what_a_crash_left_is_swept(make_fleet: MakeFleet) -> None:
 def test_a_base_stays_until_its_last_lease_ends(make_fleet: MakeFleet) -> None:
     fleet = make_fleet()
     slow = fleet.device("slow")
-    lease = slow.lease().lease
+    lease, first = slow.lease().lease, fleet.service.core.digest
     for change in (1.0, 2.0):
         fleet.visit("quick", change)
         fleet.teach()
-    assert files(fleet) == ["00000000.safetensors", "00000002.safetensors"]
+    assert files(fleet) == [version_name(0, first), version_name(2, fleet.service.core.digest)]
     slow.send(lease, changed(slow.model(lease), 3.0))
     fleet.teach()
-    assert files(fleet) == ["00000003.safetensors"]
+    assert files(fleet) == [version_name(3, fleet.service.core.digest)]
     assert isinstance(fleet.lesson, Averaging)
     assert fleet.lesson.seen[-1].staleness == 2
     assert torch.equal(fleet.lesson.seen[-1].base["weight"], START["weight"])
@@ -172,7 +176,7 @@ def test_a_folder_that_cannot_be_written(make_fleet: MakeFleet) -> None:  # faul
 
 def test_a_damaged_core_is_told(make_fleet: MakeFleet) -> None:  # fault 13
     fleet = make_fleet()
-    _damage(fleet, 0)
+    _damage(fleet)
     fleet.close()
     with pytest.raises(RunError, match="restore this file"):
         fleet.restart()
@@ -184,8 +188,8 @@ def test_a_damaged_base_is_not_the_devices_fault(make_fleet: MakeFleet) -> None:
     lease = device.lease().lease
     body = changed(device.model(lease), 1.0)
     fleet.visit("b", 2.0)
+    _damage(fleet)
     fleet.teach()
-    _damage(fleet, 0)
     device.send(lease, body)
     assert list(fleet.teach().values()) == ["the clone was damaged on the server's disk"]
     assert fleet.service.status().devices[0].strikes == 0
@@ -200,8 +204,9 @@ def test_a_damaged_return_is_not_the_devices_fault(make_fleet: MakeFleet) -> Non
     assert fleet.service.status().devices[0].strikes == 0
 
 
-def _damage(fleet: Fleet, version: int) -> None:
-    path = fleet.service.folder.version_file(version)
+def _damage(fleet: Fleet) -> None:
+    """Change a byte of the core's file."""
+    path = fleet.service.folder.version_file(fleet.service.core.version, fleet.service.core.digest)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)

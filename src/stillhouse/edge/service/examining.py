@@ -36,11 +36,12 @@ class Examiner:
             core: its weights.
 
         Raises:
-            RunError: the database refuses.
+            RunError: the database or the store refuses.
         """
         if trouble := self._known_trouble(lease):
             return None, Decision(accepted=False, reason=trouble)
-        body = self._folder.body_file(lease.id, lease.digest)
+        body = self._folder.fetch(self._folder.body_file(lease.id, lease.digest))
+        self._folder.fetch(self._folder.version_file(lease.version, lease.base_digest))
         if not body.exists() or digest_of_file(body) != lease.digest:
             return None, Decision(accepted=False, reason="the return was damaged on the server's disk")
         try:

@@ -1,5 +1,6 @@
 """Files that nobody needs any more: of leases that have ended, of old versions, and what a crash left."""
 
+import logging
 from collections.abc import Sequence
 
 from sqlalchemy import select
@@ -9,6 +10,9 @@ from stillhouse.edge.service.folder import StateFolder
 from stillhouse.edge.service.leases import Lease
 from stillhouse.edge.service.records import find_leases
 from stillhouse.edge.service.tables import core, leases
+from stillhouse.errors import RunError
+
+log = logging.getLogger("stillhouse.edge")
 
 
 class Housekeeping:
@@ -32,19 +36,23 @@ class Housekeeping:
             below = connection.execute(select(core.c.version)).scalar_one()
             needed = connection.execute(select(leases.c.version).where(leases.c.final.is_(False)).distinct())
             kept = set(needed.scalars())
-        for lease in final:
-            self._folder.part_file(lease.id).unlink(missing_ok=True)
-            if lease.digest:
-                self._folder.body_file(lease.id, lease.digest).unlink(missing_ok=True)
-        if final:
-            self._folder.drop_versions(below, kept)
+        try:
+            for lease in final:
+                self._folder.part_file(lease.id).unlink(missing_ok=True)
+                if lease.digest:
+                    self._folder.remove(self._folder.body_file(lease.id, lease.digest))
+            if final:
+                self._folder.drop_versions(below, kept)
+        except RunError as error:
+            log.error("%s; what is left over is swept at the next start", error)
 
     def sweep(self) -> None:
         """Remove all that no open lease and not the core needs; while nothing else is at work in the folder."""
         with self._database.reading() as connection:
-            version = connection.execute(select(core.c.version)).scalar_one()
+            current = connection.execute(select(core)).one()
             alive = find_leases(connection, leases.c.final.is_(False))
-        kept = {self._folder.version_file(number) for number in {version, *(lease.version for lease in alive)}}
+        kept = {self._folder.version_file(current.version, current.digest)}
+        kept |= {self._folder.version_file(lease.version, lease.base_digest) for lease in alive}
         kept |= {self._folder.body_file(lease.id, lease.digest) for lease in alive if lease.state == "spooled"}
         kept |= {self._folder.part_file(lease.id) for lease in alive}
         self._folder.sweep(kept)

@@ -94,6 +94,7 @@ class Returns:
 
     def _record(self, node: str, lease_id: str, digest: str, size: int) -> None:
         """A return lies on the disk: let the tables know. Once they do, it will teach or be refused, come what may."""
+        self._folder.keep(self._folder.body_file(lease_id, digest))
         now = self._clock.now()
         with self._database.writing() as connection:
             lease = find_lease(connection, lease_id, node)

@@ -18,6 +18,7 @@ from stillhouse.edge.service.leases import Lease, LeaseConfig
 from stillhouse.edge.service.lending import Lending
 from stillhouse.edge.service.returns import Returns
 from stillhouse.edge.service.status import Status, read_status
+from stillhouse.edge.service.stores import open_store
 from stillhouse.edge.service.uploads import Part, Upload
 from stillhouse.edge.service.writer import Core, Outcome, Passing, Writer
 from stillhouse.files import free_bytes
@@ -55,10 +56,11 @@ class Service:
         clock: what time it is.
         url: database; the folder's own SQLite file when empty.
         passing: told each step of the commit order that has been taken.
+        files: URI of a store where versions and returns are kept, too; the folder alone when empty.
 
     Raises:
-        SettingsError: settings contradict each other, or the URL is wrong.
-        RunError: the folder or the database cannot be used, another service is at work, or the core's file is damaged.
+        SettingsError: settings contradict each other, or a URL is wrong.
+        RunError: folder, database or store cannot be used, another service is at work, or the core's file is damaged.
     """
 
     def __init__(
@@ -69,9 +71,10 @@ class Service:
         clock: Clock | None = None,
         url: str = "",
         passing: Passing = unwatched,
+        files: str = "",
     ) -> None:
         config.check()
-        self.config, self.clock, self.folder = config, clock or RealClock(), StateFolder(folder)
+        self.config, self.clock, self.folder = config, clock or RealClock(), StateFolder(folder, open_store(files))
         self.folder.make()
         with ExitStack() as opening:
             opening.callback(os.close, self.folder.lock())
@@ -112,7 +115,8 @@ class Service:
 
     def model(self, node: str, lease_id: str) -> Path:
         """The file of the clone, for reading; `Gone` where the lease is not out any more."""
-        return self.folder.version_file(self._lending.look_out(node, lease_id).version)
+        lease = self._lending.look_out(node, lease_id)
+        return self.folder.fetch(self.folder.version_file(lease.version, lease.base_digest))
 
     def beat(self, node: str, lease_id: str) -> float:
         """Hear that the node still works: seconds left until its deadline.

@@ -50,7 +50,9 @@ def serve(path: Path, make: LessonFactory, tell: Callable[[str], None]) -> None:
     authority.renew(known.service.names)
     line = listen(known.service.host, known.service.port)
     page = listen("127.0.0.1", known.service.page_port)
-    service = Service(path, open_lesson(path, make), known.leases, url=known.service.database)
+    service = Service(
+        path, open_lesson(path, make), known.leases, url=known.service.database, files=known.service.files
+    )
     try:
         app = edge_app(service, known.told, known.web)
         with teaching(service), running(page_app(service), page) as page_url:
