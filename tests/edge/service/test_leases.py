@@ -9,7 +9,7 @@ import pytest
 from stillhouse.edge.service.leases import MOVES, LeaseConfig
 from stillhouse.edge.service.refusals import Gone, Unauthorized, Wait
 from stillhouse.errors import RunError, SettingsError
-from tests.edge.service.conftest import HTTPS, IN_PROCESS, POSTGRESQL, MakeFleet
+from tests.edge.service.conftest import HTTPS, IN_PROCESS, POSTGRESQL, URL, MakeFleet
 from tests.edge.service.fleet import TERMS, changed
 from tests.edge.service.simulation import simulate
 
@@ -315,4 +315,12 @@ def test_a_folder_has_one_service(make_fleet: MakeFleet) -> None:
     fleet = make_fleet()
     with pytest.raises(RunError, match="another service"):
         make_fleet()
+    fleet.restart()
+
+
+@pytest.mark.parametrize("place", [POSTGRESQL])
+def test_a_postgresql_has_one_service(make_fleet: MakeFleet, place: str) -> None:
+    fleet = make_fleet(place)
+    with pytest.raises(RunError, match="another service"):
+        make_fleet(name="elsewhere", database=URL)
     fleet.restart()

@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from stillhouse.edge.service.tables import metadata
 from stillhouse.errors import RunError, SettingsError
 
 BUSY_SECONDS = 30.0
+ADVISORY = 0x7374696C6C
+"""Key of the lock that a service holds in a PostgreSQL."""
 READING, NOTING = "reading", "noting"
 
 
@@ -37,6 +39,7 @@ class Database:
         self._reader = self._engine.execution_options(kind=READING)
         self._noter = self._engine.execution_options(kind=NOTING)
         self._one_writer = threading.Lock()
+        self._lasting: Connection | None = None
         with self.writing() as connection:
             metadata.create_all(connection)
 
@@ -70,8 +73,23 @@ class Database:
                 f"{self._where}: the database refuses ({error.orig}); free space, make it writable, or restore a copy"
             ) from error
 
+    def lock(self) -> None:
+        """Keep the services of other machines from a PostgreSQL until the end; a file is locked with its folder.
+
+        Raises:
+            RunError: another service is at work.
+        """
+        if self._engine.dialect.name != "postgresql":
+            return
+        self._lasting = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        if not self._lasting.execute(select(func.pg_try_advisory_lock(ADVISORY))).scalar_one():
+            self.close()
+            raise RunError(f"{self._where}: another service is at work here; stop it first")
+
     def close(self) -> None:
         """Let go of all connections."""
+        if self._lasting is not None:
+            self._lasting.close()
         self._engine.dispose()
 
 

@@ -80,6 +80,7 @@ class Service:
             opening.callback(os.close, self.folder.lock())
             self.database = Database(url or self.folder.database_url)
             opening.callback(self.database.close)
+            self.database.lock()
             housekeeping = Housekeeping(self.database, self.folder)
             self._writer = Writer(self.database, self.folder, lesson, config, self.clock, passing, housekeeping)
             self._lending = Lending(self.database, config, self.clock, housekeeping)
