@@ -78,23 +78,43 @@ def version_name(version: int, digest: str) -> str:
 
 @pytest.mark.parametrize("place", [IN_PROCESS, POSTGRESQL])
 def test_killed_at_every_step(make_fleet: MakeFleet, place: str) -> None:  # fault 12
+    wanted, times = undisturbed(make_fleet, place)
+    for number, step in enumerate(STEPS):
+        check_killed(make_fleet, place, wanted, step, nth=1 if number % 2 else times[step])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [IN_PROCESS, POSTGRESQL])
+def test_killed_at_every_step_each_time_it_comes(make_fleet: MakeFleet, place: str) -> None:  # fault 12
+    wanted, times = undisturbed(make_fleet, place)
+    for step, count in times.items():
+        for nth in range(1, count + 1):
+            check_killed(make_fleet, place, wanted, step, nth)
+
+
+def undisturbed(make_fleet: MakeFleet, place: str) -> tuple[str, Counter[str]]:
+    """The last digest of a life in which nobody is killed, and how often each step comes."""
     quiet = Killer()
     fleet = make_fleet(place, "quiet", passing=quiet)
     wanted, versions = live(fleet)
     assert versions[-1] == 4
     assert set(quiet.passed) == set(STEPS)
     fleet.close()
-    for number, step in enumerate(STEPS):
-        killer = Killer(step, nth=1 if number % 2 else quiet.passed[step])
-        fleet = make_fleet(place, step, passing=killer)
-        digest, versions = live(fleet)
-        assert (step, digest) == (step, wanted)
-        assert versions == sorted(versions), f"{step}: the version went back"
-        assert killer.passed[step] >= killer.nth
-        assert files(fleet) == [version_name(4, digest)]
-        told = {entry.name: entry for entry in fleet.service.status().devices}
-        assert (told["a"].applied, told["b"].applied, told["c"].refused, told["c"].strikes) == (3, 1, 1, 1)
-        fleet.close()
+    return wanted, quiet.passed
+
+
+def check_killed(make_fleet: MakeFleet, place: str, wanted: str, step: str, nth: int) -> None:
+    """A life with a death in it ends alike, and nothing is left over or counted twice."""
+    killer = Killer(step, nth)
+    fleet = make_fleet(place, f"{step} {nth}", passing=killer)
+    digest, versions = live(fleet)
+    assert (step, digest) == (step, wanted)
+    assert versions == sorted(versions), f"{step}: the version went back"
+    assert killer.passed[step] >= nth
+    assert files(fleet) == [version_name(4, digest)]
+    told = {entry.name: entry for entry in fleet.service.status().devices}
+    assert (told["a"].applied, told["b"].applied, told["c"].refused, told["c"].strikes) == (3, 1, 1, 1)
+    fleet.close()
 
 
 def test_tensors_come_in_the_same_order_after_a_restart(make_fleet: MakeFleet) -> None:
@@ -167,6 +187,50 @@ def test_a_disk_that_is_full(large_fleet: Fleet) -> None:  # fault 13
 
 def _longer(model: bytes) -> bytes:
     return safetensors.torch.save({name: value + 1 for name, value in safetensors.torch.load(model).items()})
+
+
+def test_a_database_that_is_full(make_fleet: MakeFleet) -> None:  # fault 13
+    fleet = make_fleet()
+    device = fleet.device("a")
+    lease = device.lease().lease
+    body = changed(device.model(lease), 1.0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        for ask in (device.lease, lambda: device.send(lease, body), lambda: device.beat(lease)):
+            with pytest.raises(RunError, match="the database refuses"):
+                ask()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert device.state(lease).state == "out"
+    device.send(lease, body)
+    assert fleet.teach() == {}
+
+
+def test_a_folder_that_turns_read_only(make_fleet: MakeFleet) -> None:  # fault 13
+    """Root may write anywhere, so it is the files that are in the way: folders lie where they should be."""
+    fleet = make_fleet()
+    device = fleet.device("a")
+    lease = device.lease().lease
+    body = changed(device.model(lease), 1.0)
+    folder = fleet.service.folder
+    folder.spool.chmod(0o500)
+    spool = folder.part_file(lease)
+    spool.mkdir()
+    with pytest.raises(RunError, match="cannot be written"):
+        device.send(lease, body)
+    spool.rmdir()
+    folder.spool.chmod(0o700)
+    device.send(lease, body)
+    versions = folder.versions.rename(folder.path / "elsewhere")
+    folder.versions.write_bytes(b"")
+    with pytest.raises(RunError, match="cannot be written"):
+        fleet.service.apply_next()
+    folder.versions.unlink()
+    versions.rename(folder.versions)
+    assert (fleet.service.core.version, device.state(lease).state) == (0, "spooled")
+    assert fleet.teach() == {}
+    assert fleet.service.core.version == 1
 
 
 def test_a_folder_that_cannot_be_written(make_fleet: MakeFleet) -> None:  # fault 13
