@@ -154,6 +154,17 @@ def test_a_head_that_drips_is_cut_off(fleet: Fleet, device: OverHttps) -> None: 
     assert device.state(lease).state == "out"
 
 
+def test_garbage_in_a_body_is_no_fault_of_ours(
+    fleet: Fleet, device: OverHttps, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease = device.lease().lease
+    with caplog.at_level(logging.ERROR), device.raw() as line:
+        line.sendall(device.head("PUT", f"/v1/lease/{lease}/result", {"transfer-encoding": "chunked"}) + b"zz\r\n")
+        assert answer(line) == 0
+        assert device.state(lease).state == "out"
+    assert not caplog.records
+
+
 def test_a_reader_that_stops_is_cut_off(fleet: Fleet, device: OverHttps) -> None:
     lease = device.lease().lease
     with impatient(fleet, 0.5) as device.url, device.raw(receive=4096) as line:

@@ -1,4 +1,4 @@
-"""How long a line may keep the server waiting: uvicorn's h11 protocol with an end to slow heads and slow readers.
+"""What a line may do to the server: uvicorn's h11 protocol with an end to slow heads, slow readers and garbage.
 
 uvicorn limits how long a line may be idle between two requests, but a byte is enough to begin anew, and the first
 request has no limit at all. Bodies are `bodies.Body`'s to limit, and TLS handshakes asyncio's, with a minute.
@@ -43,6 +43,18 @@ class PatientProtocol(H11Protocol):
         """The reader took it."""
         super().resume_writing()
         self._reading.stop()
+
+    def send_400_response(self, msg: str) -> None:
+        """Tell that what came is not HTTP; where a request before it is not answered yet, nothing can be told any more.
+
+        uvicorn answers in the middle of the other answer, which h11 refuses, and logs it as a fault of the application.
+        """
+        if self.cycle is None or self.cycle.response_complete:
+            super().send_400_response(msg)
+        else:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The line is gone."""
