@@ -1,4 +1,4 @@
-.PHONY: check format lint types test slow
+.PHONY: check format lint types test slow postgresql
 
 PYTHON ?= python
 TESTS ?= -n auto
@@ -18,6 +18,9 @@ types:
 
 test:
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest $(TESTS)
+
+postgresql:  ## what the edge service promises, with a PostgreSQL of its own
+	OMP_NUM_THREADS=1 PYTHON=$(PYTHON) .ci/with-postgresql $(PYTHON) -m pytest -k postgresql tests/edge/service
 
 slow:  ## learning runs, minutes each
 	$(PYTHON) -m pytest -m slow

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine
 
-from stillhouse.edge.service.database import metadata
+from stillhouse.edge.service.tables import metadata
 from tests.edge.service.fleet import Fleet
 
 MakeFleet = Callable[..., Fleet]
 URL = os.environ.get("STILLHOUSE_TEST_DATABASE", "")
 IN_PROCESS, HTTPS = "in process", "https"
-POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.skipif(not URL, reason="STILLHOUSE_TEST_DATABASE is not set"))
+POSTGRESQL = pytest.param(
+    "postgresql", marks=pytest.mark.skipif(not URL, reason="no STILLHOUSE_TEST_DATABASE: `make postgresql`")
+)
 
 
 @pytest.fixture

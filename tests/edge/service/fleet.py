@@ -162,7 +162,8 @@ class OverHttps:
             return response
         if response.status_code == 429:
             raise Wait(response.json()["error"], float(response.headers["retry-after"]))
-        told = response.json() if response.content else {}
+        is_json = response.content and response.headers["content-type"] == "application/json"
+        told = response.json() if is_json else {}
         if "upload-offset" in response.headers:
             told["offset"] = int(response.headers["upload-offset"])
         raise REFUSALS.get(response.status_code, Refusal)(told.pop("error", ""), **told)
@@ -188,10 +189,14 @@ class OverHttps:
         )
 
     @contextmanager
-    def raw(self) -> Iterator[ssl.SSLSocket]:
-        """A line on which anything may be said."""
+    def raw(self, receive: int = 0) -> Iterator[ssl.SSLSocket]:
+        """A line on which anything may be said; `receive` bytes that are not read may wait at this end, if given."""
         url = httpx.URL(self.url)
-        plain = socket.create_connection((url.host, url.port or 443), timeout=30)
+        plain = socket.socket()
+        if receive:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+        plain.settimeout(30)
+        plain.connect((url.host, url.port or 443))
         with self.context.wrap_socket(plain, server_hostname="localhost") as line:
             yield line
 
@@ -207,6 +212,7 @@ class Fleet:
     web: WebConfig = UNHURRIED
     passing: Passing = unwatched
     database: str = ""
+    files: str = ""
     clock: VirtualClock = field(default_factory=lambda: VirtualClock(WALL))
     invitations: dict[str, Invitation] = field(default_factory=dict)
     keys: dict[str, Ed25519PrivateKey] = field(default_factory=dict)
@@ -220,7 +226,7 @@ class Fleet:
 
     def _open(self) -> None:
         self.stack = ExitStack()
-        self.service = Service(self.path, self.lesson, self.terms, self.clock, self.database, self.passing)
+        self.service = Service(self.path, self.lesson, self.terms, self.clock, self.database, self.passing, self.files)
         self.stack.callback(self.service.close)
         self.door = Door(self.service.database, self.clock)
         if self.wire == "https":

@@ -72,25 +72,49 @@ def files(fleet: Fleet) -> list[str]:
     return sorted(path.name for path in (*folder.versions.iterdir(), *folder.spool.iterdir()))
 
 
+def version_name(version: int, digest: str) -> str:
+    return f"{version:08d}-{digest[:16]}.safetensors"
+
+
 @pytest.mark.parametrize("place", [IN_PROCESS, POSTGRESQL])
 def test_killed_at_every_step(make_fleet: MakeFleet, place: str) -> None:  # fault 12
+    wanted, times = undisturbed(make_fleet, place)
+    for number, step in enumerate(STEPS):
+        check_killed(make_fleet, place, wanted, step, nth=1 if number % 2 else times[step])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [IN_PROCESS, POSTGRESQL])
+def test_killed_at_every_step_each_time_it_comes(make_fleet: MakeFleet, place: str) -> None:  # fault 12
+    wanted, times = undisturbed(make_fleet, place)
+    for step, count in times.items():
+        for nth in range(1, count + 1):
+            check_killed(make_fleet, place, wanted, step, nth)
+
+
+def undisturbed(make_fleet: MakeFleet, place: str) -> tuple[str, Counter[str]]:
+    """The last digest of a life in which nobody is killed, and how often each step comes."""
     quiet = Killer()
     fleet = make_fleet(place, "quiet", passing=quiet)
     wanted, versions = live(fleet)
     assert versions[-1] == 4
     assert set(quiet.passed) == set(STEPS)
     fleet.close()
-    for number, step in enumerate(STEPS):
-        killer = Killer(step, nth=1 if number % 2 else quiet.passed[step])
-        fleet = make_fleet(place, step, passing=killer)
-        digest, versions = live(fleet)
-        assert (step, digest) == (step, wanted)
-        assert versions == sorted(versions), f"{step}: the version went back"
-        assert killer.passed[step] >= killer.nth
-        assert files(fleet) == ["00000004.safetensors"]
-        told = {entry.name: entry for entry in fleet.service.status().devices}
-        assert (told["a"].applied, told["b"].applied, told["c"].refused, told["c"].strikes) == (3, 1, 1, 1)
-        fleet.close()
+    return wanted, quiet.passed
+
+
+def check_killed(make_fleet: MakeFleet, place: str, wanted: str, step: str, nth: int) -> None:
+    """A life with a death in it ends alike, and nothing is left over or counted twice."""
+    killer = Killer(step, nth)
+    fleet = make_fleet(place, f"{step} {nth}", passing=killer)
+    digest, versions = live(fleet)
+    assert (step, digest) == (step, wanted)
+    assert versions == sorted(versions), f"{step}: the version went back"
+    assert killer.passed[step] >= nth
+    assert files(fleet) == [version_name(4, digest)]
+    told = {entry.name: entry for entry in fleet.service.status().devices}
+    assert (told["a"].applied, told["b"].applied, told["c"].refused, told["c"].strikes) == (3, 1, 1, 1)
+    fleet.close()
 
 
 def test_tensors_come_in_the_same_order_after_a_restart(make_fleet: MakeFleet) -> None:
@@ -107,9 +131,9 @@ def test_what_a_crash_left_is_swept(make_fleet: MakeFleet) -> None:
     fleet.device("b").send(lease, changed(fleet.device("b").model(lease), 2.0), cut=30)
     kept = files(fleet)
     folder = fleet.service.folder
-    (folder.versions / "00000007.safetensors").write_bytes(b"half")
+    (folder.versions / version_name(7, "0" * 64)).write_bytes(b"half")
     (folder.spool / "unknown.part").write_bytes(b"half")
-    (folder.versions / ".00000001.safetensors.77.tmp").write_bytes(b"half")
+    (folder.versions / ".00000001-0.safetensors.77.tmp").write_bytes(b"half")
     fleet.restart()
     assert files(fleet) == kept
 
@@ -117,14 +141,14 @@ def test_what_a_crash_left_is_swept(make_fleet: MakeFleet) -> None:
 def test_a_base_stays_until_its_last_lease_ends(make_fleet: MakeFleet) -> None:
     fleet = make_fleet()
     slow = fleet.device("slow")
-    lease = slow.lease().lease
+    lease, first = slow.lease().lease, fleet.service.core.digest
     for change in (1.0, 2.0):
         fleet.visit("quick", change)
         fleet.teach()
-    assert files(fleet) == ["00000000.safetensors", "00000002.safetensors"]
+    assert files(fleet) == [version_name(0, first), version_name(2, fleet.service.core.digest)]
     slow.send(lease, changed(slow.model(lease), 3.0))
     fleet.teach()
-    assert files(fleet) == ["00000003.safetensors"]
+    assert files(fleet) == [version_name(3, fleet.service.core.digest)]
     assert isinstance(fleet.lesson, Averaging)
     assert fleet.lesson.seen[-1].staleness == 2
     assert torch.equal(fleet.lesson.seen[-1].base["weight"], START["weight"])
@@ -165,6 +189,50 @@ def _longer(model: bytes) -> bytes:
     return safetensors.torch.save({name: value + 1 for name, value in safetensors.torch.load(model).items()})
 
 
+def test_a_database_that_is_full(make_fleet: MakeFleet) -> None:  # fault 13
+    fleet = make_fleet()
+    device = fleet.device("a")
+    lease = device.lease().lease
+    body = changed(device.model(lease), 1.0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        for ask in (device.lease, lambda: device.send(lease, body), lambda: device.beat(lease)):
+            with pytest.raises(RunError, match="the database refuses"):
+                ask()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert device.state(lease).state == "out"
+    device.send(lease, body)
+    assert fleet.teach() == {}
+
+
+def test_a_folder_that_turns_read_only(make_fleet: MakeFleet) -> None:  # fault 13
+    """Root may write anywhere, so it is the files that are in the way: folders lie where they should be."""
+    fleet = make_fleet()
+    device = fleet.device("a")
+    lease = device.lease().lease
+    body = changed(device.model(lease), 1.0)
+    folder = fleet.service.folder
+    folder.spool.chmod(0o500)
+    spool = folder.part_file(lease)
+    spool.mkdir()
+    with pytest.raises(RunError, match="cannot be written"):
+        device.send(lease, body)
+    spool.rmdir()
+    folder.spool.chmod(0o700)
+    device.send(lease, body)
+    versions = folder.versions.rename(folder.path / "elsewhere")
+    folder.versions.write_bytes(b"")
+    with pytest.raises(RunError, match="cannot be written"):
+        fleet.service.apply_next()
+    folder.versions.unlink()
+    versions.rename(folder.versions)
+    assert (fleet.service.core.version, device.state(lease).state) == (0, "spooled")
+    assert fleet.teach() == {}
+    assert fleet.service.core.version == 1
+
+
 def test_a_folder_that_cannot_be_written(make_fleet: MakeFleet) -> None:  # fault 13
     with pytest.raises(RunError, match="state folder"):
         make_fleet(name="/proc/nowhere")
@@ -172,7 +240,7 @@ def test_a_folder_that_cannot_be_written(make_fleet: MakeFleet) -> None:  # faul
 
 def test_a_damaged_core_is_told(make_fleet: MakeFleet) -> None:  # fault 13
     fleet = make_fleet()
-    _damage(fleet, 0)
+    _damage(fleet)
     fleet.close()
     with pytest.raises(RunError, match="restore this file"):
         fleet.restart()
@@ -184,8 +252,8 @@ def test_a_damaged_base_is_not_the_devices_fault(make_fleet: MakeFleet) -> None:
     lease = device.lease().lease
     body = changed(device.model(lease), 1.0)
     fleet.visit("b", 2.0)
+    _damage(fleet)
     fleet.teach()
-    _damage(fleet, 0)
     device.send(lease, body)
     assert list(fleet.teach().values()) == ["the clone was damaged on the server's disk"]
     assert fleet.service.status().devices[0].strikes == 0
@@ -200,8 +268,9 @@ def test_a_damaged_return_is_not_the_devices_fault(make_fleet: MakeFleet) -> Non
     assert fleet.service.status().devices[0].strikes == 0
 
 
-def _damage(fleet: Fleet, version: int) -> None:
-    path = fleet.service.folder.version_file(version)
+def _damage(fleet: Fleet) -> None:
+    """Change a byte of the core's file."""
+    path = fleet.service.folder.version_file(fleet.service.core.version, fleet.service.core.digest)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)

@@ -1,5 +1,7 @@
 """What a person is shown."""
 
+import dataclasses
+
 import httpx
 import pytest
 import safetensors.torch
@@ -9,7 +11,7 @@ from stillhouse.cli.fleet import status_tables
 from stillhouse.edge.service.page import page_app, render
 from stillhouse.edge.service.serving import listen, running
 from stillhouse.edge.service.status import Status
-from stillhouse.edge.service.words import ago, numbers, size, span
+from stillhouse.edge.service.words import ago, counted, numbers, size, span
 from tests.edge.service.conftest import POSTGRESQL, MakeFleet
 
 
@@ -39,6 +41,7 @@ def test_the_status_tells_what_happened(status: Status) -> None:
 def test_the_page_is_whole_and_escapes(status: Status) -> None:
     page = render(status)
     assert "Core version 2, score " in page
+    assert "3 devices; 1 return waiting to teach" in page
     assert "<polyline" in page
     assert "weight: holds values that are not finite" in page
     assert "http://" not in page.replace("http-equiv", "")
@@ -66,16 +69,21 @@ def test_the_page_answers_to_names_of_this_machine_alone(make_fleet: MakeFleet) 
     assert rebound.status_code == 400
 
 
-def test_the_tables_of_the_terminal(
+def test_the_tables_of_a_narrow_terminal(
     status: Status, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    status_tables(status)
+    monkeypatch.setenv("COLUMNS", "80")
+    busy = dataclasses.replace(status.devices[0], name="camera-12", last_seen=status.now - 7100, mean_seconds=7100,
+                               applied=1234, bytes_down=123_456_789, bytes_up=123_456_789)  # fmt: skip
+    status_tables(dataclasses.replace(status, devices=(busy, *status.devices[1:])))
     told = capsys.readouterr().out
     assert "core version 2 (" in told
-    assert "1 returns wait to teach" in told
-    assert "weight: holds values that are not finite" in told
-    assert next(line.split()[:2] for line in told.splitlines() if line.strip().startswith("c ")) == ["c", "active"]
+    assert "1 return waiting to teach" in told
+    first, *rows = [line.split() for line in told.splitlines() if line.startswith(("device", "camera-12", "b ", "c "))]
+    assert first == ["device", "state", "unseen", "visit", "applied", "refused", "lost", "strikes", "bytes"]
+    assert rows[0] == ["camera-12", "spooled", "118", "min", "118", "min", "1234", "0", "0", "0", "247", "MB"]
+    assert [row[:2] for row in rows[1:3]] == [["b", "refused"], ["c", "out"]]
+    assert "weight: holds values that are not" in told
 
 
 def test_words() -> None:
@@ -83,5 +91,6 @@ def test_words() -> None:
     assert [span(seconds) for seconds in (0, 100, 130, 7200, 200_000, -300)] == [
         "0 s", "100 s", "2 min", "2 h", "2 d", "-5 min",
     ]  # fmt: skip
+    assert [counted(number, "device") for number in (0, 1, 2)] == ["0 devices", "1 device", "2 devices"]
     assert ago(-3.0) == "0 s ago"
     assert numbers({"a": 0.12345, "b": None}) == "a 0.1235, b -"

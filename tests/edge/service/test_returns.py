@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stillhouse.edge.service.invites import invite, revoke
-from stillhouse.edge.service.refusals import Unauthorized
+from stillhouse.edge.service.refusals import Gone, Unauthorized
 from stillhouse.errors import SettingsError
 from tests.edge.service.conftest import HTTPS, IN_PROCESS, POSTGRESQL, MakeFleet
 from tests.edge.service.fleet import START, TERMS, Averaging
@@ -91,6 +91,26 @@ def test_what_a_quarantined_device_has_out_and_sent_is_lost(make_fleet: MakeFlee
     device.lease()
     assert list(fleet.teach().values())[1:] == ["a is quarantined"]
     assert {visit.state for visit in fleet.service.status().visits} == {"refused", "lost"}
+
+
+@pytest.mark.parametrize("place", [IN_PROCESS, POSTGRESQL])
+def test_a_quarantined_device_brings_nothing_late(make_fleet: MakeFleet, place: str) -> None:
+    fleet = make_fleet(place, terms=dataclasses.replace(TERMS, strikes=1, late="accept"))
+    device = fleet.device("a")
+    device.send(device.lease().lease, ODD["not finite"][0])
+    silent = device.lease().lease
+    body = device.model(silent)
+    device.send(silent, body, cut=20)
+    fleet.clock.advance(TERMS.silent_seconds + 1)
+    fleet.service.tick()
+    assert (device.state(silent).state, device.state(silent).final) == ("lost", False)
+    fleet.teach()
+    del fleet.invitations["a"]
+    device = fleet.device("a")  # invited again, with another key
+    assert (device.state(silent).state, device.state(silent).final) == ("lost", True)
+    with pytest.raises(Gone):
+        device.send(silent, body)
+    assert list(fleet.service.folder.spool.iterdir()) == []
 
 
 def test_a_clone_that_nobody_taught_is_refused(make_fleet: MakeFleet) -> None:

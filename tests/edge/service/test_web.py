@@ -1,5 +1,6 @@
 """What only a wire can do: bodies without end, lines that stop, certificates, addresses."""
 
+import contextlib
 import dataclasses
 import datetime as dt
 import logging
@@ -7,7 +8,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import httpx
@@ -122,6 +125,52 @@ def test_a_body_that_stops_or_drips_is_cut_off(fleet: Fleet, device: OverHttps) 
         assert cut_off(line, bytes(100), pause=0.05)
     assert stored(fleet) < 100_000
     assert device.state(lease).state == "out"
+
+
+def impatient(fleet: Fleet, seconds: float) -> AbstractContextManager[str]:
+    """The same core behind a line that waits so long for a head, and for a reader."""
+    context = fleet.authority.server_context()
+    app = edge_app(fleet.service, {}, UNHURRIED)
+    return running(app, listen("127.0.0.1", 0), context, keep_alive_seconds=seconds)
+
+
+def test_a_head_that_drips_is_cut_off(fleet: Fleet, device: OverHttps) -> None:  # fault 8
+    lease = device.lease().lease
+    with impatient(fleet, 0.3) as device.url:
+        with device.raw() as line:  # of the first request of a line
+            began = time.monotonic()
+            assert cut_off(line, b"a", pause=0.02)
+            assert time.monotonic() - began < 5
+        with device.raw() as line:  # of a later one
+            line.sendall(device.head("POST", f"/v1/lease/{lease}/beat", {"content-length": "0"}))
+            assert answer(line) == 200
+            assert cut_off(line, b"a", pause=0.02)
+        with device.raw() as line:  # nothing at all
+            assert answer(line) == 0
+        with device.raw() as line:  # a body that nobody reads, of a request that was answered
+            line.sendall(device.head("POST", "/nothing", {"content-length": "1000000"}))
+            assert answer(line) == 404
+            assert cut_off(line, b"a", pause=0.02)
+    assert device.state(lease).state == "out"
+
+
+def test_garbage_in_a_body_is_no_fault_of_ours(
+    fleet: Fleet, device: OverHttps, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease = device.lease().lease
+    with caplog.at_level(logging.ERROR), device.raw() as line:
+        line.sendall(device.head("PUT", f"/v1/lease/{lease}/result", {"transfer-encoding": "chunked"}) + b"zz\r\n")
+        assert answer(line) == 0
+        assert device.state(lease).state == "out"
+    assert not caplog.records
+
+
+def test_a_reader_that_stops_is_cut_off(fleet: Fleet, device: OverHttps) -> None:
+    lease = device.lease().lease
+    with impatient(fleet, 0.5) as device.url, device.raw(receive=4096) as line:
+        path = f"/v1/lease/{lease}/model"
+        line.sendall(b"".join(device.head("GET", path, {}) for _ in range(10)))
+        assert cut_off(line, b"a", pause=0.02)
 
 
 def test_parts_that_do_not_fit(device: OverHttps) -> None:
@@ -249,6 +298,49 @@ def test_nothing_but_loopback(make_fleet: MakeFleet, monkeypatch: pytest.MonkeyP
     assert fleet.service.core.version == 1
     assert set(called) <= {"127.0.0.1", "::1"}
     assert called
+
+
+@contextlib.contextmanager
+def counting(url: str) -> Iterator[tuple[str, Counter[str]]]:
+    """A port that leads to the server, and how many bytes go through it, up and down."""
+    target, counted, lines = httpx.URL(url), Counter[str](), ExitStack()
+
+    def carry(source: socket.socket, sink: socket.socket, way: str) -> None:
+        with contextlib.suppress(OSError):
+            while block := source.recv(1 << 16):
+                counted[way] += len(block)
+                sink.sendall(block)
+            sink.shutdown(socket.SHUT_WR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                inner = lines.enter_context(listening.accept()[0])
+                outer = lines.enter_context(socket.create_connection((target.host, target.port or 443)))
+                for told in ((inner, outer, "up"), (outer, inner, "down")):
+                    threading.Thread(target=carry, args=told, daemon=True).start()
+
+    with listen("127.0.0.1", 0) as listening:
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"https://localhost:{listening.getsockname()[1]}", counted
+        listening.shutdown(socket.SHUT_RDWR)
+    lines.close()
+
+
+def test_counted_bytes_are_those_of_the_socket(fleet: Fleet, device: OverHttps) -> None:  # fault 22
+    """The ledger's bytes of weights are 98 % of all that crosses or more: the rest is TLS, headers, small answers."""
+    with counting(fleet.url) as (url, counted):
+        other = OverHttps(url, fleet.authority.pem, fleet.clock, device.node, device.key)
+        with contextlib.closing(other.http):
+            lease = other.lease().lease
+            model = other.model(lease)
+            other.model(lease, offset=500_000)
+            other.send(lease, changed_zeros(model))
+            assert other.state(lease).state == "spooled"
+        (told,) = fleet.service.status().devices
+    assert (told.bytes_down, told.bytes_up) == (2 * len(model) - 500_000, len(model))
+    assert told.bytes_down <= counted["down"] <= 1.02 * told.bytes_down
+    assert told.bytes_up <= counted["up"] <= 1.02 * told.bytes_up
 
 
 def test_a_port_that_is_taken(fleet: Fleet) -> None:

@@ -77,3 +77,8 @@ class Body:
     def _check_speed(self, total: int, seconds: float) -> None:
         if self._left and seconds > self._config.grace_seconds and total < self._config.slowest * seconds:
             raise TooSlow("the body drips")
+
+
+def closing(request: Request) -> dict[str, str]:
+    """Headers that end the line where a body was left unread: what follows on it is no request."""
+    return {"connection": "close"} if getattr(request.state, "unread", False) else {}

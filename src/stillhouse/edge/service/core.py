@@ -49,6 +49,9 @@ class ServiceConfig:
     """Of the status page, on this machine alone."""
     database: str = ""
     """URL of SQLAlchemy; empty is a file in the state folder."""
+    files: str = ""
+    """URI of a store of fsspec, such as s3://bucket/prefix, where versions and returns are kept beside the state
+    folder."""
 
     @property
     def url(self) -> str:

@@ -1,110 +1,19 @@
-"""What the service remembers beside weights, in five tables: SQLite in the state folder, or any URL of SQLAlchemy."""
+"""What the service remembers beside weights: SQLite in the state folder, or any URL of SQLAlchemy."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Column,
-    Connection,
-    Engine,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    event,
-    func,
-    make_url,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
-from stillhouse.edge.service.leases import Lease, LeaseState
-from stillhouse.edge.service.refusals import Unauthorized
+from stillhouse.edge.service.tables import metadata
 from stillhouse.errors import RunError, SettingsError
 
-metadata = MetaData()
-
-nodes = Table(
-    "nodes",
-    metadata,
-    Column("name", String(64), primary_key=True),
-    Column("public_key", String(64), nullable=False),
-    Column("state", String(16), nullable=False),  # active, revoked, quarantined
-    Column("strikes", Integer, nullable=False, default=0),
-    Column("visits", Integer, nullable=False, default=0),
-    Column("mean_seconds", Float, nullable=False, default=0.0),  # of a visit
-    Column("invited", Float, nullable=False),
-    Column("last_seen", Float, nullable=False, default=0.0),
-    Column("bytes_down", BigInteger, nullable=False, default=0),
-    Column("bytes_up", BigInteger, nullable=False, default=0),
-)
-
-leases = Table(
-    "leases",
-    metadata,
-    Column("id", String(32), primary_key=True),
-    Column("node", String(64), nullable=False, index=True),
-    Column("version", Integer, nullable=False),
-    Column("base_digest", String(64), nullable=False),
-    Column("base_size", BigInteger, nullable=False),
-    Column("state", String(16), nullable=False, index=True),
-    Column("reason", Text, nullable=False, default=""),
-    Column("final", Boolean, nullable=False, default=False),
-    Column("granted", Float, nullable=False),
-    Column("window", Float, nullable=False),
-    Column("deadline", Float, nullable=False),
-    Column("until", Float, nullable=False),
-    Column("last_beat", Float, nullable=False),
-    Column("ended", Float, nullable=False, default=0.0),
-    Column("arrival", Integer, nullable=False, default=0),
-    Column("digest", String(64), nullable=False, default="", index=True),
-    Column("size", BigInteger, nullable=False, default=0),
-    Column("bytes_down", BigInteger, nullable=False, default=0),
-    Column("bytes_up", BigInteger, nullable=False, default=0),
-)
-_out = leases.c.state == "out"
-Index("one_open_lease_per_node", leases.c.node, unique=True, sqlite_where=_out, postgresql_where=_out)
-
-core = Table(
-    "core",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),  # one row
-    Column("version", Integer, nullable=False),
-    Column("digest", String(64), nullable=False),
-    Column("size", BigInteger, nullable=False),
-)
-
-ledger = Table(
-    "ledger",
-    metadata,
-    Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("digest", String(64), nullable=False),
-    Column("taught", Float, nullable=False),
-    Column("by", JSON, nullable=False),  # what taught: [{lease, node, staleness}]
-    Column("score", Float),  # the one to keep up
-    Column("scores", JSON, nullable=False),
-    Column("measures", JSON, nullable=False),
-)
-
-nonces = Table(
-    "nonces",
-    metadata,
-    Column("node", String(64), primary_key=True),
-    Column("nonce", String(32), primary_key=True),
-    Column("seen", Float, nullable=False, index=True),
-)
-
 BUSY_SECONDS = 30.0
+ADVISORY = 0x7374696C6C
+"""Key of the lock that a service holds in a PostgreSQL."""
 READING, NOTING = "reading", "noting"
 
 
@@ -130,6 +39,7 @@ class Database:
         self._reader = self._engine.execution_options(kind=READING)
         self._noter = self._engine.execution_options(kind=NOTING)
         self._one_writer = threading.Lock()
+        self._lasting: Connection | None = None
         with self.writing() as connection:
             metadata.create_all(connection)
 
@@ -163,60 +73,24 @@ class Database:
                 f"{self._where}: the database refuses ({error.orig}); free space, make it writable, or restore a copy"
             ) from error
 
+    def lock(self) -> None:
+        """Keep the services of other machines from a PostgreSQL until the end; a file is locked with its folder.
+
+        Raises:
+            RunError: another service is at work.
+        """
+        if self._engine.dialect.name != "postgresql":
+            return
+        self._lasting = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        if not self._lasting.execute(select(func.pg_try_advisory_lock(ADVISORY))).scalar_one():
+            self.close()
+            raise RunError(f"{self._where}: another service is at work here; stop it first")
+
     def close(self) -> None:
         """Let go of all connections."""
+        if self._lasting is not None:
+            self._lasting.close()
         self._engine.dispose()
-
-
-def find_node(connection: Connection, name: str) -> dict[str, Any]:
-    """The row of an active node, locked until the transaction ends; `Unauthorized` where there is none."""
-    row = connection.execute(select(nodes).where(nodes.c.name == name).with_for_update()).one_or_none()
-    if row is None or row.state != "active":
-        raise Unauthorized(f"{name}: {row.state if row else 'not known here'}; ask whoever runs the server")
-    return row._asdict()
-
-
-def find_lease(connection: Connection, lease: str, node: str) -> Lease:
-    """A lease of this node, locked until the transaction ends; `Unauthorized` where it has no such lease."""
-    row = connection.execute(select(leases).where(leases.c.id == lease).with_for_update()).one_or_none()
-    if row is None or row.node != node:
-        raise Unauthorized(f"lease {lease[:32]}: not one of {node}")
-    return Lease(**row._asdict())
-
-
-def find_leases(connection: Connection, *where: Any) -> list[Lease]:
-    """Leases in the order of their arrival, then of their granting."""
-    rows = connection.execute(select(leases).where(*where).order_by(leases.c.arrival, leases.c.granted, leases.c.id))
-    return [Lease(**row._asdict()) for row in rows]
-
-
-def move(connection: Connection, lease: Lease, state: LeaseState, **changes: Any) -> None:
-    """Let a lease go on to another state."""
-    assert lease.may_become(state), f"{lease.state} never becomes {state}"
-    changed = connection.execute(
-        update(leases)
-        .where(leases.c.id == lease.id, leases.c.state == lease.state, leases.c.final.is_(False))
-        .values(state=state, **changes)
-    )
-    assert changed.rowcount == 1, f"lease {lease.id} was moved by somebody else meanwhile"
-
-
-def give_up(connection: Connection, node: str, reason: str, now: float) -> list[Lease]:
-    """End all that a node still has, also what might have come late; gives these leases as they were."""
-    given_up = find_leases(
-        connection, leases.c.node == node, leases.c.state.in_(["out", "lost"]), leases.c.final.is_(False)
-    )
-    for lease in given_up:
-        if lease.state == "out":
-            move(connection, lease, "lost", final=True, ended=now, reason=reason)
-        else:
-            connection.execute(update(leases).where(leases.c.id == lease.id).values(final=True))
-    return given_up
-
-
-def next_arrival(connection: Connection) -> int:
-    """The place of the next return in the order of all."""
-    return int(connection.execute(select(func.coalesce(func.max(leases.c.arrival), 0))).scalar_one()) + 1
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:

@@ -6,8 +6,9 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
 from stillhouse.edge.service.clock import Clock
-from stillhouse.edge.service.database import Database, nodes, nonces
+from stillhouse.edge.service.database import Database
 from stillhouse.edge.service.refusals import Unauthorized
+from stillhouse.edge.service.tables import nodes, nonces
 from stillhouse.edge.signing import NODE, NONCE, TIME, read_public, verify, well_formed
 
 SKEW_SECONDS = 300.0

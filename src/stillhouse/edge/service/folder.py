@@ -1,21 +1,25 @@
 """The state folder of a service: the core's versions, and returns on their way in.
 
 STATE/  core.toml  start.safetensors  edge.db  authority/
-        versions/00000012.safetensors    each kept until the last lease of it has ended
+        versions/00000012-DIGEST.safetensors    each kept until the last lease of it has ended
         spool/LEASE.part, LEASE-DIGEST.safetensors
+
+Versions and whole returns are kept in the store, too, if there is one, and come back from there when the folder lacks
+them.
 """
 
 import fcntl
 import hashlib
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import safetensors.torch
 from safetensors import SafetensorError
 
 from stillhouse.edge.lesson import State
+from stillhouse.edge.service.stores import Nowhere, Store
 from stillhouse.errors import RunError
 from stillhouse.files import write_atomically
 
@@ -27,6 +31,8 @@ class StateFolder:
     """Names of the files, and how weights are written and read."""
 
     path: Path
+    store: Store = field(default_factory=Nowhere)
+    """Where versions and returns are kept, too."""
 
     @property
     def core_file(self) -> Path:
@@ -58,9 +64,9 @@ class StateFolder:
         """Where returns lie until they have taught."""
         return self.path / "spool"
 
-    def version_file(self, version: int) -> Path:
-        """Weights of a version."""
-        return self.versions / f"{version:08d}.safetensors"
+    def version_file(self, version: int, digest: str) -> Path:
+        """Weights of a version; never written over by others that might have become it."""
+        return self.versions / f"{version:08d}-{digest[:16]}.safetensors"
 
     def part_file(self, lease: str) -> Path:
         """What has come of a return."""
@@ -95,11 +101,14 @@ class StateFolder:
             their SHA-256 and their number.
 
         Raises:
-            RunError: the disk refuses; nothing appears under the name.
+            RunError: the disk or the store refuses; nothing appears under the name.
         """
         content = safetensors.torch.save({name: value.contiguous() for name, value in state.items()})
-        write_atomically(self.version_file(version), content)
-        return hashlib.sha256(content).hexdigest(), len(content)
+        digest = hashlib.sha256(content).hexdigest()
+        path = self.version_file(version, digest)
+        write_atomically(path, content)
+        self.keep(path)
+        return digest, len(content)
 
     def read_version(self, version: int, digest: str) -> State:
         """Weights of a version, mapped from its file.
@@ -107,20 +116,46 @@ class StateFolder:
         Raises:
             RunError: the file is absent, or not what was written.
         """
-        return read_weights(self.version_file(version), digest)
+        return read_weights(self.fetch(self.version_file(version, digest)), digest)
+
+    def keep(self, path: Path) -> None:
+        """Copy a file into the store; `RunError` where that refuses."""
+        self.store.put(path, self._name(path))
+
+    def fetch(self, path: Path) -> Path:
+        """The same path, brought back from the store where the folder lacks it; `RunError` where the store refuses."""
+        if not path.exists():
+            self.store.fetch(self._name(path), path)
+        return path
+
+    def remove(self, path: Path) -> None:
+        """Remove a version or a whole return, if it is there; `RunError` where the store refuses."""
+        path.unlink(missing_ok=True)
+        self.store.drop(self._name(path))
 
     def sweep(self, kept: Collection[Path]) -> None:
-        """Remove what a crash left of versions and returns: all but these files."""
+        """Remove what a crash left of versions and returns, here and in the store: all but these files."""
         for folder in (self.versions, self.spool):
             for path in folder.iterdir():
                 if path not in kept:
                     path.unlink(missing_ok=True)
+        for name in set(self.store.names()) - {self._name(path) for path in kept}:
+            self.store.drop(name)
 
     def drop_versions(self, below: int, needed: Collection[int]) -> None:
         """Remove the versions before `below`, except those that leases still need."""
-        for path in self.versions.glob("*.safetensors"):
-            if path.stem.isdecimal() and int(path.stem) < below and int(path.stem) not in needed:
-                path.unlink(missing_ok=True)
+        for path in self.versions.glob("????????-*.safetensors"):
+            version = int(path.name.partition("-")[0])
+            if version < below and version not in needed:
+                self.remove(path)
+
+    def demand_own_store(self, path: Path) -> None:
+        """`RunError` where the store holds anything but this file: another core's, which would be swept away."""
+        if set(self.store.names()) - {self._name(path)}:
+            raise RunError("service.files: holds files of another core; choose another prefix")
+
+    def _name(self, path: Path) -> str:
+        return str(path.relative_to(self.path))
 
 
 def read_weights(path: Path, digest: str = "") -> State:

@@ -4,9 +4,10 @@ import secrets
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from stillhouse.edge.service.database import core, find_node, give_up, leases
 from stillhouse.edge.service.leases import Lease, LeaseConfig
+from stillhouse.edge.service.records import find_node, give_up
 from stillhouse.edge.service.refusals import Wait
+from stillhouse.edge.service.tables import core, leases
 
 CLONES_OF_ROOM = 4
 """How many returns the disk must have room for before another clone goes out."""

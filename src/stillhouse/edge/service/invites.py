@@ -5,7 +5,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sqlalchemy import select, update
 
 from stillhouse.edge.invitation import Invitation
-from stillhouse.edge.service.database import Database, give_up, nodes
+from stillhouse.edge.service.database import Database
+from stillhouse.edge.service.records import give_up
+from stillhouse.edge.service.tables import nodes
 from stillhouse.edge.signing import is_node_name, public_text
 from stillhouse.errors import SettingsError
 

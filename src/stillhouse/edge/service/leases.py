@@ -53,7 +53,8 @@ class LeaseConfig:
     strikes: Annotated[int, Ge(1)] = 3
     """After so many hostile returns a device is shut out."""
     allowed_fall: Annotated[float, Ge(0)] = 0.02
-    """How far the first score may lie below the best so far; a lesson that falls further is thrown away."""
+    """How far the first score may ever lie below the best so far; a lesson that falls further is thrown away. It bounds
+    what many lessons lose together; what one may lose is the lesson's own to say (`lesson.trial.margin`)."""
     at_least: Annotated[int, Ge(1)] = 1
     """Returns that must wait before a lesson begins."""
     together: Annotated[int, Ge(1)] = 1

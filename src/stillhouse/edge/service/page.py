@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from stillhouse.edge.service.service import Service
 from stillhouse.edge.service.status import Status, Version
-from stillhouse.edge.service.words import ago, numbers, size, span
+from stillhouse.edge.service.words import ago, counted, numbers, size, span
 
 REFRESH_SECONDS = 5
 WIDTH, HEIGHT = 640, 160
@@ -80,8 +80,8 @@ def render(status: Status) -> str:
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="{REFRESH_SECONDS}">
 <meta name="viewport" content="width=device-width"><title>stillhouse edge</title><style>{STYLE}</style></head><body>
 <h1>Core version {status.version}{told}</h1>
-<p>{moment}. {len(status.devices)} devices, {status.waiting} returns wait to teach. The core has {size(status.size)};
-SHA-256 {status.digest}.</p>
+<p>{moment}. {counted(len(status.devices), "device")}; {counted(status.waiting, "return")} waiting to teach.
+The core has {size(status.size)}; SHA-256 {status.digest}.</p>
 {_curve(status.versions, name)}
 <h2>Devices</h2>{devices}
 <h2>Leases, newest first</h2>{visits}

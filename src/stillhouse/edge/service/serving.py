@@ -15,6 +15,7 @@ from stillhouse.edge.service.authority import Authority
 from stillhouse.edge.service.core import LessonFactory, open_lesson, read_core
 from stillhouse.edge.service.folder import StateFolder
 from stillhouse.edge.service.page import page_app
+from stillhouse.edge.service.patience import PatientProtocol
 from stillhouse.edge.service.service import Service
 from stillhouse.edge.service.web import edge_app
 from stillhouse.errors import RunError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_CONNECTIONS = 512
 KEEP_ALIVE_SECONDS = 30
+"""How long a line may be idle, or take to ask or to read; see `PatientProtocol`."""
 LAST_SECONDS = 5
 """How long requests under way may take when the service stops."""
 RETRY_SECONDS = 30.0
@@ -48,7 +50,9 @@ def serve(path: Path, make: LessonFactory, tell: Callable[[str], None]) -> None:
     authority.renew(known.service.names)
     line = listen(known.service.host, known.service.port)
     page = listen("127.0.0.1", known.service.page_port)
-    service = Service(path, open_lesson(path, make), known.leases, url=known.service.database)
+    service = Service(
+        path, open_lesson(path, make), known.leases, url=known.service.database, files=known.service.files
+    )
     try:
         app = edge_app(service, known.told, known.web)
         with teaching(service), running(page_app(service), page) as page_url:
@@ -77,19 +81,25 @@ def teaching(service: Service) -> Iterator[None]:
 
 
 @contextmanager
-def running(app: "Starlette", line: socket.socket, context: ssl.SSLContext | None = None) -> Iterator[str]:
+def running(
+    app: "Starlette",
+    line: socket.socket,
+    context: ssl.SSLContext | None = None,
+    keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
+) -> Iterator[str]:
     """Serve an application from a thread.
 
     Args:
         app: what answers.
         line: where it listens.
         context: certificate to show; plain HTTP without.
+        keep_alive_seconds: how long a line may be idle, or take to ask or to read.
 
     Yields:
         The URL.
     """
     host, port = line.getsockname()[:2]
-    server = _server(app, context)
+    server = _server(app, context, keep_alive_seconds)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [line]}, name="serving", daemon=True)
     thread.start()
     try:
@@ -117,11 +127,13 @@ def listen(host: str, port: int) -> socket.socket:
     return line
 
 
-def _server(app: "Starlette", context: ssl.SSLContext | None) -> uvicorn.Server:
+def _server(
+    app: "Starlette", context: ssl.SSLContext | None, keep_alive_seconds: float = KEEP_ALIVE_SECONDS
+) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=PatientProtocol,
             ws="none",
             loop="asyncio",
             lifespan="on",
@@ -130,7 +142,7 @@ def _server(app: "Starlette", context: ssl.SSLContext | None) -> uvicorn.Server:
             server_header=False,
             proxy_headers=False,
             limit_concurrency=MOST_CONNECTIONS,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=keep_alive_seconds,  # type: ignore[arg-type]
             timeout_graceful_shutdown=LAST_SECONDS,
             ssl_context_factory=(lambda config, default: context) if context else None,
         )

@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from stillhouse.edge.service.database import Database, core, leases, ledger, nodes
+from stillhouse.edge.service.database import Database
+from stillhouse.edge.service.tables import core, leases, ledger, nodes
 
 NEWEST_LEASES = 50
 NEWEST_VERSIONS = 500

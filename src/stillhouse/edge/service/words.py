@@ -8,6 +8,11 @@ def numbers(values: Mapping[str, float | None]) -> str:
     return ", ".join(f"{name} {value:.4g}" if value is not None else f"{name} -" for name, value in values.items())
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something, in the singular where it is one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def size(count: float) -> str:
     """Bytes."""
     for unit in ("B", "kB", "MB", "GB"):

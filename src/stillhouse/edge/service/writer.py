@@ -11,14 +11,17 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import func, select, update
 
 from stillhouse.edge.lesson import Arrival, Decision, Lesson, State, Taught
 from stillhouse.edge.service.clock import Clock
-from stillhouse.edge.service.database import Database, core, find_leases, leases, ledger, move, nodes
-from stillhouse.edge.service.folder import StateFolder, digest_of_file, in_order
+from stillhouse.edge.service.database import Database
+from stillhouse.edge.service.examining import Examiner
+from stillhouse.edge.service.folder import StateFolder, in_order
+from stillhouse.edge.service.housekeeping import Housekeeping
 from stillhouse.edge.service.leases import Lease, LeaseConfig
-from stillhouse.edge.service.validation import MalformedReturnError, read_return
+from stillhouse.edge.service.records import find_leases, move, strike
+from stillhouse.edge.service.tables import core, leases, ledger
 from stillhouse.errors import RunError
 
 Passing = Callable[[str], None]
@@ -60,9 +63,11 @@ class Writer:
         config: LeaseConfig,
         clock: Clock,
         passing: Passing,
+        housekeeping: Housekeeping,
     ) -> None:
         self._database, self._folder, self._lesson = database, folder, lesson
-        self._config, self._clock, self._passing = config, clock, passing
+        self._config, self._clock, self._passing, self._housekeeping = config, clock, passing, housekeeping
+        self._examiner = Examiner(database, folder, lesson)
         self._alone = threading.Lock()
         self.core = self._open()
 
@@ -79,7 +84,7 @@ class Writer:
             arrivals: dict[str, Arrival] = {}
             refused: dict[str, str] = {}
             for lease in waiting:
-                arrival, decision = self._examine(lease)
+                arrival, decision = self._examiner.examine(lease, self.core.version, self.core.state)
                 if arrival is not None and decision.accepted:
                     arrivals[lease.id] = arrival
                 else:
@@ -104,6 +109,7 @@ class Writer:
             return Core(row.version, row.digest, self._folder.read_version(row.version, row.digest))
         taught = self._lesson.start()
         digest, size = self._folder.write_version(0, taught.state)
+        self._folder.demand_own_store(self._folder.version_file(0, digest))
         with self._database.writing() as connection:
             connection.execute(core.insert().values(id=1, version=0, digest=digest, size=size))
             connection.execute(ledger.insert().values(**self._entry(0, digest, taught, [])))
@@ -112,44 +118,6 @@ class Writer:
     def _waiting(self) -> list[Lease]:
         with self._database.reading() as connection:
             return find_leases(connection, leases.c.state == "spooled")[: self._config.together]
-
-    def _examine(self, lease: Lease) -> tuple[Arrival | None, Decision]:
-        if trouble := self._known_trouble(lease):
-            return None, Decision(accepted=False, reason=trouble)
-        body = self._folder.body_file(lease.id, lease.digest)
-        if not body.exists() or digest_of_file(body) != lease.digest:
-            return None, Decision(accepted=False, reason="the return was damaged on the server's disk")
-        try:
-            base = self._base(lease)
-            state = read_return(body, base)
-        except RunError as error:
-            log.error("lease %s: %s", lease.id, error)
-            return None, Decision(accepted=False, reason="the clone was damaged on the server's disk")
-        except MalformedReturnError as error:
-            return None, Decision(accepted=False, reason=str(error), hostile=True)
-        arrival = Arrival(lease.node, lease.version, self.core.version - lease.version, state, base)
-        try:
-            return arrival, self._lesson.examine(self.core.state, arrival)
-        except Exception as error:  # whatever a stranger's weights break in there, the service goes on
-            log.exception("lease %s: the lesson failed to examine a return", lease.id)
-            return None, Decision(accepted=False, reason=f"could not be examined ({type(error).__name__})")
-
-    def _known_trouble(self, lease: Lease) -> str:
-        """What the tables alone say against a return; empty where nothing."""
-        with self._database.reading() as connection:
-            state = connection.execute(select(nodes.c.state).where(nodes.c.name == lease.node)).scalar_one()
-            before = (leases.c.digest == lease.digest, leases.c.arrival < lease.arrival, leases.c.id != lease.id)
-            repeated = connection.execute(select(func.count()).select_from(leases).where(*before)).scalar_one()
-        if state != "active":
-            return f"{lease.node} is {state}"
-        if lease.digest == lease.base_digest:
-            return "the clone came back untouched"
-        return "the same weights came before" if repeated else ""
-
-    def _base(self, lease: Lease) -> State:
-        if lease.version == self.core.version:
-            return self.core.state
-        return self._folder.read_version(lease.version, lease.base_digest)
 
     def _teach(self, arrivals: Sequence[Arrival]) -> tuple[Taught | None, str]:
         """The next core, or why this lesson is thrown away."""
@@ -196,39 +164,18 @@ class Writer:
         self._passing("committed")
         self.core = Core(version, digest, in_order(taught.state))
         self._passing("swapped")
-        self.tidy(accepted)
+        self._housekeeping.after(accepted)
         self._passing("tidied")
 
     def _refuse(self, refused: Sequence[Lease], decision: Decision) -> None:
-        now = self._clock.now()
+        now, ended = self._clock.now(), list(refused)
         with self._database.writing() as connection:
             for lease in refused:
                 move(connection, lease, "refused", final=True, ended=now, reason=decision.reason)
                 if decision.hostile:
-                    self._strike(connection, lease.node, now)
+                    ended += strike(connection, lease.node, self._config.strikes, now)
         self._passing("refused")
-        self.tidy(refused)
-
-    def _strike(self, connection: Connection, node: str, now: float) -> None:
-        """Count a hostile return; after too many the node is shut out, and what it has out is lost."""
-        more = update(nodes).where(nodes.c.name == node).values(strikes=nodes.c.strikes + 1)
-        if connection.execute(more.returning(nodes.c.strikes)).scalar_one() < self._config.strikes:
-            return
-        shut_out = update(nodes).where(nodes.c.name == node, nodes.c.state == "active")
-        connection.execute(shut_out.values(state="quarantined"))
-        for lease in find_leases(connection, leases.c.node == node, leases.c.state == "out"):
-            move(connection, lease, "lost", final=True, ended=now, reason="quarantined")
-
-    def tidy(self, ended: Sequence[Lease]) -> None:
-        """Remove the returns of leases that have ended, and versions that nobody needs any more."""
-        for lease in ended:
-            self._folder.part_file(lease.id).unlink(missing_ok=True)
-            if lease.digest:
-                self._folder.body_file(lease.id, lease.digest).unlink(missing_ok=True)
-        with self._database.reading() as connection:
-            below = connection.execute(select(core.c.version)).scalar_one()
-            needed = connection.execute(select(leases.c.version).where(leases.c.final.is_(False)).distinct())
-            self._folder.drop_versions(below, set(needed.scalars()))
+        self._housekeeping.after(ended)
 
     def _entry(self, version: int, digest: str, taught: Taught, by: Sequence[Lease]) -> dict[str, object]:
         """The ledger's line about a version."""

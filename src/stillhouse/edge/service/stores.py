@@ -1,0 +1,109 @@
+"""Where versions and returns lie beside the state folder: nowhere, or in an object store that survives this machine.
+
+A file's name holds the hash of its content, and is put into the store before the transaction that names it. So half a
+put is named by nobody, a put that is repeated changes nothing, and a crash between the two is a put more.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from stillhouse.errors import RunError, SettingsError
+
+
+class Store(ABC):
+    """Copies of the files of a state folder, by their names relative to it."""
+
+    @abstractmethod
+    def put(self, path: Path, name: str) -> None:
+        """Copy a file durably; `RunError` where the store refuses."""
+
+    @abstractmethod
+    def fetch(self, name: str, path: Path) -> None:
+        """Bring a file back, as far as there is a copy; `RunError` where the store refuses."""
+
+    @abstractmethod
+    def drop(self, name: str) -> None:
+        """Remove a copy, if there is one; `RunError` where the store refuses."""
+
+    @abstractmethod
+    def names(self) -> Collection[str]:
+        """Of all copies; `RunError` where the store refuses."""
+
+
+class Nowhere(Store):
+    """The state folder is all there is."""
+
+    def put(self, path: Path, name: str) -> None:
+        """Nothing is copied."""
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Nothing comes back."""
+
+    def drop(self, name: str) -> None:
+        """Nothing is removed."""
+
+    def names(self) -> Collection[str]:
+        """None."""
+        return ()
+
+
+class ObjectStore(Store):
+    """Copies under a prefix of any file system of fsspec, such as `s3://bucket/prefix`, for one core alone.
+
+    Args:
+        uri: the prefix.
+
+    Raises:
+        SettingsError: no such kind of store, or its driver is not installed.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        try:
+            from fsspec.core import url_to_fs
+
+            self._files, self._prefix = url_to_fs(uri, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise SettingsError(
+                f"service.files: {error}; write a URI of fsspec and install its driver (for s3://: "
+                "pip install 'stillhouse[s3]'), or leave it empty"
+            ) from error
+
+    def put(self, path: Path, name: str) -> None:
+        """Copy a file; the stores of fsspec show it whole or not at all, or are written over the next time."""
+        self._ask("put_file", str(path), self._key(name))
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Bring a file back under a temporary name, then rename it."""
+        temporary = path.with_name(f".{path.name}.fetched")
+        try:
+            if self._ask("exists", self._key(name)):
+                self._ask("get_file", self._key(name), str(temporary))
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def drop(self, name: str) -> None:
+        """Remove a copy."""
+        if self._ask("exists", self._key(name)):
+            self._ask("rm_file", self._key(name))
+
+    def names(self) -> Collection[str]:
+        """Of all copies."""
+        return [key.removeprefix(f"{self._prefix}/") for key in self._ask("find", self._prefix)]
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}"
+
+    def _ask(self, what: str, *told: str) -> Any:
+        try:
+            return getattr(self._files, what)(*told)
+        except Exception as error:  # every driver has its own kinds
+            raise RunError(f"{self._uri}: the store refuses ({error}); make it reachable and writable") from error
+
+
+def open_store(uri: str) -> Store:
+    """The store of a setting; empty is `Nowhere`."""
+    return ObjectStore(uri) if uri else Nowhere()

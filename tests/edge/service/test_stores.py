@@ -1,0 +1,119 @@
+"""Versions and returns in an object store: the machine that serves them may be lost.
+
+In memory with every run; in S3, as moto serves it, with `-m slow` where `moto[server]` and `s3fs` are installed.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stillhouse.edge.service.folder import StateFolder
+from stillhouse.edge.service.stores import ObjectStore, open_store
+from stillhouse.errors import RunError, SettingsError
+from tests.edge.service.conftest import MakeFleet
+from tests.edge.service.fleet import Fleet, changed
+from tests.edge.service.test_commits import Killer, live, version_name
+
+KEYS = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.slow)])
+def uri(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty prefix of a store that is gone afterwards."""
+    if request.param == "memory":
+        yield f"memory://{tmp_path.name}/core"
+        return
+    server: Any = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    s3fs: Any = pytest.importorskip("s3fs")
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem().makedirs("bucket", exist_ok=True)
+    yield f"s3://bucket/{tmp_path.name}"
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+def test_the_machine_is_lost(make_fleet: MakeFleet, uri: str, tmp_path: Path) -> None:
+    """What the tables and the store know is enough to go on elsewhere, with clones out and a return waiting."""
+    tables = f"sqlite:///{tmp_path / 'tables.db'}"
+
+    def begin(fleet: Fleet) -> tuple[str, str, bytes]:
+        out = fleet.device("b").lease().lease
+        body = changed(fleet.device("b").model(out), 3.0)
+        fleet.visit("a", 1.0)
+        fleet.teach()
+        waiting = fleet.visit("c", 2.0)
+        fleet.device("b").send(out, body, cut=100)
+        return out, waiting, body
+
+    def end(fleet: Fleet, out: str, waiting: str, body: bytes) -> str:
+        device = fleet.device("b")
+        assert changed(device.model(out), 3.0) == body
+        assert fleet.teach() == {}
+        device.send(out, body, offset=device.offset(out))
+        assert fleet.teach() == {}
+        assert (device.state(out).state, fleet.device("c").state(waiting).state) == ("applied", "applied")
+        return fleet.service.core.digest
+
+    whole = make_fleet(name="whole")
+    wanted = end(whole, *begin(whole))
+    lost = make_fleet(name="lost", database=tables, files=uri)
+    begun = begin(lost)
+    lost.close()
+    found = make_fleet(name="found", database=tables, files=uri, invitations=lost.invitations, keys=lost.keys)
+    assert end(found, *begun) == wanted
+    assert ObjectStore(uri).names() == [f"versions/{version_name(3, wanted)}"]
+
+
+@pytest.mark.parametrize("step", ["body named", "version written", "committed"])
+def test_killed_between_a_put_and_its_transaction(make_fleet: MakeFleet, uri: str, step: str) -> None:  # fault 12
+    wanted, _ = live(make_fleet(name="quiet"))
+    killer = Killer(step)
+    fleet = make_fleet(files=uri, passing=killer)
+    digest, versions = live(fleet)
+    assert (digest, versions) == (wanted, sorted(versions))
+    assert killer.passed[step] > 1
+    fleet.restart()
+    assert ObjectStore(uri).names() == [f"versions/{version_name(4, digest)}"]
+
+
+def test_a_store_that_refuses(make_fleet: MakeFleet, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:  # fault 13
+    """Nothing is acknowledged and nothing taught that it does not hold; all goes on once it is back."""
+    fleet = make_fleet(files=uri)
+    device = fleet.device("a")
+    lease = device.lease().lease
+    body = changed(device.model(lease), 1.0)
+
+    def refuse(self: ObjectStore, what: str, *told: str) -> None:
+        raise RunError(f"{what}: away")
+
+    with monkeypatch.context() as away:
+        away.setattr(ObjectStore, "_ask", refuse)
+        with pytest.raises(RunError, match="away"):
+            device.send(lease, body)
+    assert device.state(lease).state == "out"
+    device.send(lease, body)
+    with monkeypatch.context() as away:
+        away.setattr(ObjectStore, "_ask", refuse)
+        with pytest.raises(RunError, match="away"):
+            fleet.service.apply_next()
+    assert (fleet.service.core.version, device.state(lease).state) == (0, "spooled")
+    assert fleet.teach() == {}
+    assert fleet.service.core.version == 1
+
+
+def test_a_prefix_belongs_to_one_core(make_fleet: MakeFleet, uri: str) -> None:
+    make_fleet(name="first", files=uri).visit("a", 1.0)
+    with pytest.raises(RunError, match="another core"):
+        make_fleet(name="second", files=uri)
+
+
+def test_what_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"service\.files"):
+        open_store("nowhere://bucket")
+    assert StateFolder(tmp_path).store.names() == ()
