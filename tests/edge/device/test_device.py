@@ -19,6 +19,7 @@ from stillhouse.edge.device.client import Client
 from stillhouse.edge.device.device import Device
 from stillhouse.edge.device.limits import Limits
 from stillhouse.edge.device.privacy import PrivacyConfig
+from stillhouse.edge.device.visit import alone
 from stillhouse.edge.invitation import Invitation
 from stillhouse.errors import DataError, Interrupted, RunError, SettingsError
 from tests.edge.device.conftest import RECIPE, Join, save_images
@@ -324,7 +325,7 @@ def test_paths_in_a_recipe_are_not_followed(joined: Join, tmp_path: Path) -> Non
 
 
 def test_two_processes_do_not_share_a_state(joined: Join) -> None:
-    with joined() as wire, wire.device._alone(), pytest.raises(RunError, match="another process has joined"):
+    with joined() as wire, alone(wire.device.folder), pytest.raises(RunError, match="another process has joined"):
         wire.device.join(visits=1)
     assert not wire.core.asked
 

@@ -3,30 +3,26 @@
 Learning does not need the link. A finished return waits on the disk until there is one.
 """
 
-import fcntl
-import os
-import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
 
-from stillhouse.edge.device.client import Client, Ended, Unreachable, Wait
+from stillhouse.edge.device.account import PrivacyAccount, blurred
+from stillhouse.edge.device.client import Client
 from stillhouse.edge.device.heartbeat import Heartbeat
 from stillhouse.edge.device.limits import Limits, Tell
+from stillhouse.edge.device.patience import LONGEST_WAIT, Patience
 from stillhouse.edge.device.privacy import PrivacyConfig, epsilon, loudness
+from stillhouse.edge.device.setbacks import Ended, Unreachable, Wait
 from stillhouse.edge.device.terms import Lease
-from stillhouse.edge.device.visit import PrivacyAccount, Visit, blurred, learn, write_return
+from stillhouse.edge.device.training import learn
+from stillhouse.edge.device.visit import Visit, alone, write_return
 from stillhouse.errors import RunError, TrainingError
 from stillhouse.training.journal import Listener
 
-T = TypeVar("T")
-
-FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
-"""Seconds before the server is tried again."""
 OUTCOME_BEATS = 3
 """For so many beats a device asks what became of its return, before it goes on."""
 OPEN = ("out", "spooled")
@@ -73,7 +69,7 @@ class Device:
         """
         if self.privacy:
             epsilon(loudness(self.privacy), self.privacy.delta)  # refuses noise that is none before work is done
-        with self._alone():
+        with alone(self.folder):
             done = 0
             while not visits or done < visits:
                 lease, until = self._kept() or self._ask()
@@ -109,7 +105,7 @@ class Device:
         return None
 
     def _ask(self) -> tuple[Lease, float]:
-        lease = self._insist(self.client.lease)
+        lease = self._patience.insist(self.client.lease)
         until = self.clock() + lease.deadline
         self.visit.begin(lease, until)
         self.tell(
@@ -122,7 +118,7 @@ class Device:
         """One visit from where it is to its end; whether something was sent."""
         try:
             if not self.visit.clone.exists():
-                self._insist(lambda: self.client.fetch(lease, self.visit.clone), heart.cancelled)
+                self._patience.insist(lambda: self.client.fetch(lease, self.visit.clone), heart.cancelled)
                 self.tell(f"clone of version {lease.version}: fetched")
             if not self.visit.returned.exists():
                 self._learn(lease, heart)
@@ -136,6 +132,10 @@ class Device:
             raise
         return True
 
+    @property
+    def _patience(self) -> Patience:
+        return Patience(self.tell, self.sleep)
+
     def _learn(self, lease: Lease, heart: Heartbeat) -> None:
         with self.show() as listener:
             learnt, telling = learn(
@@ -146,7 +146,7 @@ class Device:
             raise Ended(reason)
         if self.privacy:
             visit, total = PrivacyAccount(self.folder / "privacy.json").spend(self.privacy)
-            learnt = blurred(self.visit, learnt, telling, self.privacy)
+            learnt = blurred(self.visit.clone, learnt, telling, self.privacy)
             self.tell(
                 f"privacy: epsilon {visit:.3g} for this visit, {total:.3g} in total (delta {self.privacy.delta:g})"
             )
@@ -155,7 +155,7 @@ class Device:
 
     def _send(self, lease: Lease) -> None:
         """Give back, and see for a while what becomes of it."""
-        state, reason = self._insist(lambda: self._deliver(lease))
+        state, reason = self._patience.insist(lambda: self._deliver(lease))
         until = self.clock() + OUTCOME_BEATS * lease.beat
         while state in OPEN and self.clock() < until:
             self.sleep(min(lease.beat, 2.0))
@@ -186,40 +186,3 @@ class Device:
             "spooled": "waits at the server to teach the core",
         }
         self.tell(f"clone of version {lease.version}: {words.get(state, state)}")
-
-    def _insist(self, act: Callable[[], T], cancelled: Callable[[], str] = str) -> T:
-        """Do what needs the link, as often as it takes; twice as long a wait after each failure.
-
-        Raises:
-            Ended: nobody wants it any more.
-        """
-        wait = FIRST_WAIT
-        while True:
-            if reason := cancelled():
-                raise Ended(reason)
-            try:
-                return act()
-            except Wait as later:
-                self.tell(f"the server wants to be asked again in {later.seconds:g} s")
-                self.sleep(later.seconds)
-            except Unreachable as error:
-                if wait == FIRST_WAIT:
-                    self.tell(f"no link ({error}); goes on trying")
-                self.sleep(wait * random.uniform(0.5, 1.0))  # so that many devices do not come back at once
-                wait = min(2 * wait, LONGEST_WAIT)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other processes from joining with this folder."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(self.folder, os.O_RDONLY)
-        except OSError as error:
-            raise RunError(f"{self.folder}: cannot be used ({error}); choose another --state") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError as error:
-            raise RunError(f"{self.folder}: another process has joined with it; choose another --state") from error
-        finally:
-            os.close(descriptor)

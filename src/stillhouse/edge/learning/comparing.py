@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stillhouse.edge.learning.classroom import Classroom
 from stillhouse.edge.learning.rules import cloned, mean_shares
+from stillhouse.edge.learning.settings import DistillingConfig
 from stillhouse.losses.directions import unit
 from stillhouse.losses.logits import distillation_of_each
 from stillhouse.losses.similarity import cosines_to_others
@@ -113,6 +115,23 @@ class ByDirections(Comparison):
 
     def join(self, teachers: Sequence[Tensor]) -> Tensor:
         return cloned(teachers)
+
+
+def choose_comparison(room: Classroom, config: DistillingConfig, core: Method) -> Comparison:
+    """What the settings compare, for a core of this kind."""
+    kind = config.compare
+    if kind == "auto":
+        kind = "classes" if room.template.classifier is not None else "relations"
+    if kind == "classes":
+        return ByClasses(config.temperature)
+    if kind == "directions":
+        return ByDirections(config.every_depth)
+    if kind == "anchors":
+        rows = room.learnt[: config.anchors]
+        with torch.no_grad():
+            vectors = torch.cat([learning_encoder(core)(images) for images in room.images(rows)])
+        return ByAnchors(unit(vectors), config.relation_temperature, config.target_temperature)
+    return ByRelations(config.relation_temperature, config.target_temperature, config.every_depth)
 
 
 def _vectors(method: Method, images: Tensor, every_depth: bool) -> tuple[Tensor, ...]:
