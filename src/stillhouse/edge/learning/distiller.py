@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stillhouse.edge.learning.classroom import Classroom, seeded
 from stillhouse.edge.learning.descent import descend, hold_norms, in_precision, recompute_norms
+from stillhouse.edge.learning.hearing import Hearing
 from stillhouse.edge.learning.merging import moved_by
 from stillhouse.edge.learning.panel import Panel
 from stillhouse.edge.learning.settings import DistillingConfig
@@ -35,6 +36,8 @@ class Distiller:
 
     classroom: Classroom
     config: DistillingConfig = field(default_factory=DistillingConfig)
+    hearing: Hearing | None = None
+    """What is known already of networks, and who else asks them; without one, each lesson asks for itself."""
 
     def __call__(self, core: State, arrivals: Sequence[Arrival], version: int) -> tuple[State, Mapping[str, float]]:
         """The taught core and what was done, by name; neither `core` nor `arrivals` are changed.
@@ -51,7 +54,7 @@ class Distiller:
         """
         config, room, seed = self.config, self.classroom, self.classroom.seed_of(version)
         with seeded(seed, room.device):
-            panel = Panel(room, config, core, arrivals)
+            panel = Panel(self.hearing or Hearing(room), config, core, arrivals)
             strengths = panel.strengths
             if not strengths.any():
                 return core, {"strength": 0.0}

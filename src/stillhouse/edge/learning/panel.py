@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from stillhouse.data.stream import Batch
-from stillhouse.edge.learning.classroom import Classroom
 from stillhouse.edge.learning.comparing import ByClasses, choose_comparison
 from stillhouse.edge.learning.descent import Loss, own_loss
+from stillhouse.edge.learning.hearing import Hearing
 from stillhouse.edge.learning.rules import LISTENING, common, fit_strengths, residual
 from stillhouse.edge.learning.settings import DistillingConfig
 from stillhouse.edge.learning.weights import DECAYS
@@ -23,24 +23,21 @@ class Panel:
     """The frozen networks of one lesson.
 
     Args:
-        room: the images.
+        hearing: asks them about images held out.
         config: the settings.
         core: weights before the lesson.
         arrivals: clones that came back.
     """
 
-    def __init__(self, room: Classroom, config: DistillingConfig, core: State, arrivals: Sequence[Arrival]) -> None:
-        self.room, self.config, self.arrivals = room, config, arrivals
-        self.buffer = room.frozen(core)
-        self.teachers = [room.frozen(arrival.state) for arrival in arrivals]
-        sent = {arrival.base_version: arrival for arrival in arrivals}
-        made = {
-            version: room.frozen(arrival.base) if arrival.staleness else self.buffer
-            for version, arrival in sent.items()
-        }
-        self.clones = [made[arrival.base_version] for arrival in arrivals]
-        self.comparison = choose_comparison(room, config, self.buffer)
-        self.labels = room.labels.of.to(room.device)
+    def __init__(self, hearing: Hearing, config: DistillingConfig, core: State, arrivals: Sequence[Arrival]) -> None:
+        self.room, self.config, self.arrivals = hearing.room, config, arrivals
+        self._core, self._returned = hearing.of(core), [hearing.of(arrival.state) for arrival in arrivals]
+        sent = {arrival.base_version: arrival.base if arrival.staleness else core for arrival in arrivals}
+        self._sent = [hearing.of(sent[arrival.base_version]) for arrival in arrivals]
+        self.buffer = self._core.method
+        self.teachers, self.clones = ([heard.method for heard in side] for side in (self._returned, self._sent))
+        self.comparison = choose_comparison(self.room, config, self.buffer)
+        self.labels = self.room.labels.of.to(self.room.device)
         self.offsets: list[Tensor] = []
         self.strengths = self._strengths()
 
@@ -50,17 +47,13 @@ class Panel:
         equal = torch.tensor([decay(arrival.staleness) / count for arrival in self.arrivals], device=self.room.device)
         if not self.room.classifies or not isinstance(self.comparison, ByClasses):
             return equal
-        sent = {id(clone): self.room.scores(clone) for clone in (self.buffer, *self.clones)}
-        changes = [
-            self.room.scores(teacher) - sent[id(clone)]
-            for teacher, clone in zip(self.teachers, self.clones, strict=True)
-        ]
+        changes = [now.scores - then.scores for now, then in zip(self._returned, self._sent, strict=True)]
         if self.config.centred:
             self.offsets = [common(change, self.room.known) for change in changes]
             changes = [change - offset for change, offset in zip(changes, self.offsets, strict=True)]
         if self.config.strengths == "equal":
             return equal
-        return fit_strengths(sent[id(self.buffer)], changes, self.room.known)
+        return fit_strengths(self._core.scores, changes, self.room.known)
 
     def loss(self, student: Method, attend: float, retain: float) -> Loss:
         """`(1 - lambda) own + lambda attend + beta retain`, all on the same tensors, averaged over the views."""

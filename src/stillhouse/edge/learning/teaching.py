@@ -24,6 +24,7 @@ from stillhouse.edge.learning.gate import (
     check_structure,
     check_vectors,
 )
+from stillhouse.edge.learning.hearing import Hearing
 from stillhouse.edge.learning.judging import Judge, judge_for
 from stillhouse.edge.learning.measures import traits
 from stillhouse.edge.learning.merging import FedAsync, FedAvg, FedBuff, FedDF, Rule, mix
@@ -74,8 +75,9 @@ class Teaching(Lesson):
 
     def __init__(self, classroom: Classroom, config: EdgeConfig, weights: State | None = None) -> None:
         self.room, self.config, self.weights = classroom, config, weights
-        self.rule = make_rule(classroom, config)
-        self.judge: Judge = judge_for(classroom)
+        self.hearing = Hearing(classroom)
+        self.rule = make_rule(classroom, config, self.hearing)
+        self.judge: Judge = judge_for(self.hearing)
 
     def start(self) -> Taught:
         """The first core: the weights that it was made with, or what training gives.
@@ -86,7 +88,7 @@ class Teaching(Lesson):
         """
         room, seed = self.room, self.room.seed_of(0)
         if self.weights is not None:
-            return Taught(self.weights, self.judge.scores(room.frozen(self.weights)))
+            return self._scored(self.weights)
         with seeded(seed, room.device), TemporaryDirectory() as folder:
             method = copy.deepcopy(room.template)
             stream = room.stream(method, room.training.batch_size, seed, room.training.accumulate)
@@ -104,7 +106,7 @@ class Teaching(Lesson):
             except Interrupted as stop:
                 raise Interrupted("edge: stopped while the first core was trained; begin again") from stop
         state = pack(method)
-        return Taught(state, self.judge.scores(room.frozen(state)))
+        return self._scored(state)
 
     def examine(self, core: State, arrival: Arrival) -> Decision:
         """Structure, then the size of the change, then images held out."""
@@ -113,57 +115,75 @@ class Teaching(Lesson):
             decision = check_change(arrival.base, arrival.state, self.config.gate)
         if not decision.accepted:
             return decision
+        decision = self._heard_out(core, arrival)
+        if not decision.accepted:
+            self.hearing.forget(arrival.state, *([] if arrival.base is core else [arrival.base]))
+        return decision
+
+    def _heard_out(self, core: State, arrival: Arrival) -> Decision:
+        """What images held out say."""
         room, gate = self.room, self.config.gate
-        own, teacher = room.frozen(core), room.frozen(arrival.state)
+        own, sent, teacher = (self.hearing.of(state) for state in (core, arrival.base, arrival.state))
         if room.classifies:
-            sent = room.scores(room.frozen(arrival.base))
-            return check_scores(room.scores(own), sent, room.scores(teacher), room.known, gate)
+            return check_scores(own.scores, sent.scores, teacher.scores, room.known, gate)
         if room.template.classifier is None:
-            return check_vectors(room.vectors(own), room.vectors(teacher), gate)
+            return check_vectors(own.vectors, teacher.vectors, gate)
         return ACCEPTED
 
     def teach(self, core: State, arrivals: Sequence[Arrival], version: int) -> Taught:
         """By the rule, on a copy; then whatever lies between before and after and is best on images held out."""
+        try:
+            return self._teach(core, arrivals, version)
+        finally:
+            self.hearing.clear()
+
+    def _teach(self, core: State, arrivals: Sequence[Arrival], version: int) -> Taught:
         try:
             taught, measures = self.rule(core, arrivals, version)
         except TrainingError:
             taught, measures = core, {"abandoned": 1.0}
         kept, share = self._kept(core, taught)
         done = {**measures, "kept": share}
-        method = self.room.frozen(kept)
         if self.room.classifies:
             done |= self._traits(core, kept, arrivals)
-        return Taught(kept, self.judge.scores(method), done)
+        return Taught(kept, self.judge.scores(kept), done)
 
     def _kept(self, core: State, taught: State) -> tuple[State, float]:
         """The best of the points that are tried, and which it is; the core itself, 0, where none is better."""
         if not self.config.trial.shares:
             return taught, 1.0
-        before = self.judge.verdict(self.room.frozen(core))
+        before = self.judge.verdict(core)
         best, chosen, share = before, core, 0.0
         for tried in self.config.trial.shares:
             state = mix(core, taught, tried)
-            verdict = self.judge.verdict(self.room.frozen(state))
-            if verdict.loss < best.loss and verdict.floor >= before.floor - self.config.trial.margin:
+            verdict = self.judge.verdict(state)
+            better = verdict.loss < best.loss and verdict.floor >= before.floor - self.config.trial.margin
+            passed = chosen if better else state
+            if better:
                 best, chosen, share = verdict, state, tried
+            if passed is not core:
+                self.hearing.forget(passed)
         return chosen, share
 
     def _traits(self, core: State, kept: State, arrivals: Sequence[Arrival]) -> dict[str, float]:
         """Attending and retaining on images held out: means over the clones for which they are defined."""
-        room = self.room
-        before, after = (room.scores(room.frozen(state)).argmax(1) for state in (core, kept))
-        seen = [
-            traits(before, after, room.scores(room.frozen(arrival.state)).argmax(1), room.known).table()
-            for arrival in arrivals
-        ]
+        before, after, *said = (
+            self.hearing.of(state).scores.argmax(1) for state in (core, kept, *(arrival.state for arrival in arrivals))
+        )
+        seen = [traits(before, after, teacher, self.room.known).table() for teacher in said]
         return {name: _mean([table[name] for table in seen]) for name in seen[0]}
 
+    def _scored(self, state: State) -> Taught:
+        taught = Taught(state, self.judge.scores(state))
+        self.hearing.clear()
+        return taught
 
-def make_rule(classroom: Classroom, config: EdgeConfig) -> Rule:
-    """The rule that settings name."""
+
+def make_rule(classroom: Classroom, config: EdgeConfig, hearing: Hearing | None = None) -> Rule:
+    """The rule that settings name; it asks by `hearing` what others ask, too."""
     distilling = config.distilling
     if config.rule == "distil":
-        return Distiller(classroom, distilling)
+        return Distiller(classroom, distilling, hearing)
     if config.rule == "rehearse":
         return Distiller(classroom, replace(distilling, student="core", strengths="equal", attend=0.0, retain=0.0))
     if config.rule == "feddf":
