@@ -8,19 +8,24 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+
+from safetensors.torch import load_file
 
 from stillhouse.edge.device.account import PrivacyAccount, blurred
 from stillhouse.edge.device.client import Client
 from stillhouse.edge.device.heartbeat import Heartbeat
 from stillhouse.edge.device.limits import Limits, Tell
 from stillhouse.edge.device.patience import LONGEST_WAIT, Patience
-from stillhouse.edge.device.privacy import PrivacyConfig, epsilon, loudness
+from stillhouse.edge.device.privacy import PrivacyConfig, check_noise, epsilon, loudness, telling_names
 from stillhouse.edge.device.setbacks import Ended, Unreachable, Wait
 from stillhouse.edge.device.terms import Lease
 from stillhouse.edge.device.training import learn
 from stillhouse.edge.device.visit import Visit, alone, write_return
 from stillhouse.errors import RunError, TrainingError
+from stillhouse.methods.method import Method
+from stillhouse.methods.travel import pack
 from stillhouse.training.journal import Listener
 
 OUTCOME_BEATS = 3
@@ -138,20 +143,26 @@ class Device:
 
     def _learn(self, lease: Lease, heart: Heartbeat) -> None:
         with self.show() as listener:
-            learnt, telling = learn(
-                self.visit, lease, self.data, self.limits, cancelled=heart.cancelled,
-                listeners=[listener] if listener else [], tell=self.tell,
+            trained = learn(
+                self.visit, lease, self.data, self.limits, check=partial(self._check, lease),
+                cancelled=heart.cancelled, listeners=[listener] if listener else [], tell=self.tell,
             )  # fmt: skip
         if (reason := heart.cancelled()) and not heart.takes_return:
             raise Ended(reason)
+        learnt = pack(trained)
         if self.privacy:
             visit, total = PrivacyAccount(self.folder / "privacy.json").spend(self.privacy)
-            learnt = blurred(self.visit.clone, learnt, telling, self.privacy)
+            learnt = blurred(self.visit.clone, learnt, telling_names(trained), self.privacy)
             self.tell(
                 f"privacy: epsilon {visit:.3g} for this visit, {total:.3g} in total (delta {self.privacy.delta:g})"
             )
         size = write_return(self.visit, learnt)
         self.tell(f"trained{f' until {reason}' if reason else ''}: {size:,} bytes wait to be sent")
+
+    def _check(self, lease: Lease, outline: Method) -> None:
+        """See that what will leave can be of use, before anything is learnt."""
+        if self.privacy:
+            check_noise(outline, load_file(self.visit.clone), self.privacy, lease.largest_change)
 
     def _send(self, lease: Lease) -> None:
         """Give back, and see for a while what becomes of it."""

@@ -36,6 +36,8 @@ class Lease:
     """Whether a return is taken after the deadline."""
     recipe: Annotated[dict[str, Any], Len(1)]
     """How the core wants to be trained."""
+    largest_change: Annotated[float, Ge(0)] = 0.0
+    """Norm of what a return changed over that of the clone from which on it is refused; 0 where that is not told."""
 
     @property
     def path(self) -> str:

@@ -9,17 +9,15 @@ from pathlib import Path
 
 from stillhouse.config import Table, assign
 from stillhouse.edge.device.limits import Limits, OutOfMemory, Tell, Watch, memory_limit
-from stillhouse.edge.device.privacy import telling_names
+from stillhouse.edge.device.outline import outline
 from stillhouse.edge.device.terms import Lease
 from stillhouse.edge.device.visit import Visit
-from stillhouse.edge.lesson import State
 from stillhouse.errors import DataError, Interrupted, RunError, SettingsError
 from stillhouse.methods.choice import Choice
+from stillhouse.methods.method import Method
 from stillhouse.methods.table import METHODS
-from stillhouse.methods.travel import pack
-from stillhouse.recipes.directory import Run
 from stillhouse.recipes.preparing import Prepared, prepare
-from stillhouse.recipes.recipe import read_recipe
+from stillhouse.recipes.recipe import Recipe, read_recipe
 from stillhouse.recipes.run import alongside, as_wanted, begin, go_on
 from stillhouse.training.journal import Listener
 
@@ -67,10 +65,11 @@ def learn(
     data: str,
     limits: Limits,
     *,
+    check: Callable[[Method], object] = lambda outlined: None,
     cancelled: Callable[[], str] = str,
     listeners: Sequence[Listener] = (),
     tell: Tell = print,
-) -> tuple[State, set[str]]:
+) -> Method:
     """Train the clone, from where an earlier call was killed if one was.
 
     Args:
@@ -78,22 +77,26 @@ def learn(
         lease: what was lent.
         data: URI of the device's images.
         limits: what may be taken.
+        check: shown the outline of the method before anything is learnt; what it raises ends the call.
         cancelled: why nobody wants the visit any more; empty while somebody does. What was learnt is given anyway.
         listeners: hear every record.
         tell: told in a sentence what goes on beside.
 
     Returns:
-        All that travels, and the names in it that follow from the images.
+        The method, trained.
 
     Raises:
         Interrupted: a signal came; the same call goes on.
-        SettingsError, DataError, RunError, TrainingError: as of any run.
+        SettingsError: as of any run, and where the recipe would build something else than the clone.
+        DataError, RunError, TrainingError: as of any run.
     """
     table = device_table(lease.recipe, visit.clone, lease.digest)
     while True:
         try:
             with memory_limit(limits.max_bytes):
-                return _learn(visit.run, table, data, listeners, tell, partial(Watch, limits, cancelled=cancelled))
+                wanted = as_wanted(table, data)
+                check(outline(wanted))
+                return _learn(visit, wanted, listeners, tell, partial(Watch, limits, cancelled=cancelled))
         except OutOfMemory as error:
             table = _smaller(table, limits, str(error))
         gc.collect()
@@ -106,35 +109,35 @@ def learn(
 
 
 def _learn(
-    run: Run, table: Table, data: str, listeners: Sequence[Listener], tell: Tell, watch_over: Callable[..., Watch]
-) -> tuple[State, set[str]]:
-    wanted = as_wanted(table, data)
+    visit: Visit, wanted: Recipe, listeners: Sequence[Listener], tell: Tell, watch_over: Callable[..., Watch]
+) -> Method:
     with alongside(wanted):
-        resumed = _resumable(run, wanted.data.uri, tell)
+        resumed = _resumable(visit, wanted, tell)
         prepared, spent = resumed or (prepare(wanted), 0.0)
         watch = watch_over(spent=spent, tell=tell)
         try:
-            (go_on if resumed else begin)(run, prepared, listeners, watch)
+            (go_on if resumed else begin)(visit.run, prepared, listeners, watch)
         except Interrupted:
             if not watch.reason:
                 raise
-        return pack(prepared.method), telling_names(prepared.method)
+        return prepared.method
 
 
-def _resumable(run: Run, uri: str, tell: Tell) -> tuple[Prepared, float] | None:
+def _resumable(visit: Visit, wanted: Recipe, tell: Tell) -> tuple[Prepared, float] | None:
     """What an earlier call trained, and for how many seconds, if it can be gone on with.
 
-    Else its directory is cleared away.
+    Clone and images may lie elsewhere by now, if they are the same: the run keeps the names that it began with. A run
+    that cannot be gone on with is cleared away.
     """
+    run = visit.run
     if run.checkpoints.last.exists():
         try:
             run.check_unchanged()
-            recipe = run.read_recipe()
-            if recipe.data.uri == uri:
-                prepared = prepare(recipe)
-                content = replace(run.checkpoints, data=prepared.images).check_images()
-                return prepared, float(content["progress"]["seconds"])
-            tell(f"begins anew: learnt from {recipe.data.uri} before")
+            began = run.read_recipe()
+            start = replace(began.start, source=wanted.start.source)
+            prepared = prepare(replace(began, data=replace(began.data, uri=wanted.data.uri), start=start))
+            content = replace(run.checkpoints, data=prepared.images).check_images()
+            return replace(prepared, recipe=began), float(content["progress"]["seconds"])
         except (RunError, SettingsError, DataError) as error:
             tell(f"begins anew: {error}")
     shutil.rmtree(run.folder, ignore_errors=True)
