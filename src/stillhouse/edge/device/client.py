@@ -62,11 +62,18 @@ class Client:
             Ended: the lease is over.
             RunError: the server sends something else than it lent, or the disk has no room.
         """
+        self._download(lease, path, "model", lease.size, lease.digest, f"clone of version {lease.version}")
+
+    def fetch_questions(self, lease: Lease, path: Path) -> None:
+        """Download what may be answered instead of sending weights; otherwise as `fetch`."""
+        self._download(lease, path, "questions", lease.questions_size, lease.questions, "the core's questions")
+
+    def _download(self, lease: Lease, path: Path, last: str, size: int, digest: str, named: str) -> None:
         part = path.with_name(f"{path.name}.part")
         have = part.stat().st_size if part.exists() else 0
-        if free_bytes(path.parent) < 4 * lease.size - min(have, lease.size):
-            raise RunError(f"{path.parent}: no room for a clone of {lease.size} bytes and its training; free space")
-        self._line.download(f"{lease.path}/model", part, lease.size, lease.digest, f"clone of version {lease.version}")
+        if free_bytes(path.parent) < 4 * size - min(have, size):
+            raise RunError(f"{path.parent}: no room for {named}, {size} bytes, and what is made of it; free space")
+        self._line.download(f"{lease.path}/{last}", part, size, digest, named)
         part.replace(path)
 
     def send(self, lease: Lease, path: Path) -> None:

@@ -8,24 +8,19 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
-from safetensors.torch import load_file
-
-from stillhouse.edge.device.account import PrivacyAccount, blurred
 from stillhouse.edge.device.client import Client
 from stillhouse.edge.device.heartbeat import Heartbeat
+from stillhouse.edge.device.leaving import Leaving
 from stillhouse.edge.device.limits import Limits, Tell
 from stillhouse.edge.device.patience import LONGEST_WAIT, Patience
-from stillhouse.edge.device.privacy import PrivacyConfig, check_noise, epsilon, loudness, telling_names
+from stillhouse.edge.device.privacy import PrivacyConfig
 from stillhouse.edge.device.setbacks import Ended, Unreachable, Wait
 from stillhouse.edge.device.terms import Lease
 from stillhouse.edge.device.training import learn
 from stillhouse.edge.device.visit import Visit, alone, write_return
 from stillhouse.errors import RunError, TrainingError
-from stillhouse.methods.method import Method
-from stillhouse.methods.travel import pack
 from stillhouse.training.journal import Listener
 
 OUTCOME_BEATS = 3
@@ -44,6 +39,7 @@ class Device:
         data: URI of the images, which never leave.
         limits: what may be taken of the machine.
         privacy: how much may be told; None tells all that was learnt.
+        answers: whether to send what the trained clone says about the core's questions, and never weights.
         tell: told one line per event.
         show: opens what shows the progress of a training.
         clock: seconds since 1970.
@@ -55,6 +51,7 @@ class Device:
     data: str
     limits: Limits = field(default_factory=Limits)
     privacy: PrivacyConfig | None = None
+    answers: bool = False
     tell: Tell = print
     show: Callable[[], AbstractContextManager[Listener | None]] = nullcontext
     clock: Callable[[], float] = time.time
@@ -62,7 +59,7 @@ class Device:
     visit: Visit = field(init=False)
 
     def __post_init__(self) -> None:
-        self.visit = Visit(self.folder / "visit")
+        self.visit = Visit(self.folder / "visit", self.answers)
 
     def join(self, visits: int = 0) -> None:
         """Learn and give back, `visits` times, or until stopped where that is 0; what was begun before goes first.
@@ -72,8 +69,7 @@ class Device:
             SettingsError, DataError, RunError, TrainingError: what a person can mend; what is underway stays, unless
                 the clone itself is at fault.
         """
-        if self.privacy:
-            epsilon(loudness(self.privacy), self.privacy.delta)  # refuses noise that is none before work is done
+        self._leaving.check()
         with alone(self.folder):
             done = 0
             while not visits or done < visits:
@@ -125,6 +121,8 @@ class Device:
             if not self.visit.clone.exists():
                 self._patience.insist(lambda: self.client.fetch(lease, self.visit.clone), heart.cancelled)
                 self.tell(f"clone of version {lease.version}: fetched")
+            if self.answers and not self.visit.questions.exists():
+                self._fetch_questions(lease, heart)
             if not self.visit.returned.exists():
                 self._learn(lease, heart)
             self._send(lease)
@@ -137,6 +135,20 @@ class Device:
             raise
         return True
 
+    def _fetch_questions(self, lease: Lease, heart: Heartbeat) -> None:
+        if not lease.questions:
+            self.visit.clear()
+            raise RunError(
+                "--answers: the core asks no questions, and no weights are sent; ask its owner to set "
+                "lesson.answers.images, or leave --answers out"
+            )
+        self._patience.insist(lambda: self.client.fetch_questions(lease, self.visit.questions), heart.cancelled)
+        self.tell(f"questions: fetched, {lease.questions_size:,} bytes")
+
+    @property
+    def _leaving(self) -> Leaving:
+        return Leaving(self.privacy, self.answers, self.folder / "privacy.json", self.limits, self.tell)
+
     @property
     def _patience(self) -> Patience:
         return Patience(self.tell, self.sleep)
@@ -144,25 +156,13 @@ class Device:
     def _learn(self, lease: Lease, heart: Heartbeat) -> None:
         with self.show() as listener:
             trained = learn(
-                self.visit, lease, self.data, self.limits, check=partial(self._check, lease),
+                self.visit, lease, self.data, self.limits, check=self._leaving.check_for(self.visit, lease),
                 cancelled=heart.cancelled, listeners=[listener] if listener else [], tell=self.tell,
             )  # fmt: skip
         if (reason := heart.cancelled()) and not heart.takes_return:
             raise Ended(reason)
-        learnt = pack(trained)
-        if self.privacy:
-            visit, total = PrivacyAccount(self.folder / "privacy.json").spend(self.privacy)
-            learnt = blurred(self.visit.clone, learnt, telling_names(trained), self.privacy)
-            self.tell(
-                f"privacy: epsilon {visit:.3g} for this visit, {total:.3g} in total (delta {self.privacy.delta:g})"
-            )
-        size = write_return(self.visit, learnt)
+        size = write_return(self.visit, self._leaving.of(trained, self.visit))
         self.tell(f"trained{f' until {reason}' if reason else ''}: {size:,} bytes wait to be sent")
-
-    def _check(self, lease: Lease, outline: Method) -> None:
-        """See that what will leave can be of use, before anything is learnt."""
-        if self.privacy:
-            check_noise(outline, load_file(self.visit.clone), self.privacy, lease.largest_change)
 
     def _send(self, lease: Lease) -> None:
         """Give back, and see for a while what becomes of it."""

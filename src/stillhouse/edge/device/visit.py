@@ -6,6 +6,11 @@ A visit is a folder. What lies in it says how far it is:
     clone.safetensors     the clone, whole
     run/                  the run directory
     return.safetensors    what goes back; training is over
+
+A device that sends no weights has these instead of the last:
+
+    questions.safetensors images of the server's
+    answers.safetensors   what goes back: what the trained clone says about them
 """
 
 import fcntl
@@ -29,9 +34,15 @@ from stillhouse.recipes.directory import Run
 
 @dataclass(frozen=True)
 class Visit:
-    """The folder of a visit."""
+    """The folder of a visit.
+
+    Args:
+        folder: its place.
+        answers: whether only answers go back. Weights that an earlier process left here to be sent then stay here.
+    """
 
     folder: Path
+    answers: bool = False
 
     @property
     def clone(self) -> Path:
@@ -45,8 +56,13 @@ class Visit:
 
     @property
     def returned(self) -> Path:
-        """The weights that go back."""
-        return self.folder / "return.safetensors"
+        """What goes back."""
+        return self.folder / ("answers.safetensors" if self.answers else "return.safetensors")
+
+    @property
+    def questions(self) -> Path:
+        """The questions that came."""
+        return self.folder / "questions.safetensors"
 
     @property
     def _lease(self) -> Path:
@@ -72,9 +88,9 @@ class Visit:
             shutil.rmtree(self.folder)
 
 
-def write_return(visit: Visit, learnt: State) -> int:
+def write_return(visit: Visit, leaving: State) -> int:
     """Keep what goes back, exactly the tensors and nothing about them; gives its bytes."""
-    packed = save(dict(learnt))
+    packed = save(dict(leaving))
     write_atomically(visit.returned, packed)
     return len(packed)
 

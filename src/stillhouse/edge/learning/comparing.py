@@ -29,6 +29,10 @@ class Comparison(ABC):
         """What a method says about images `[B, 3, S, S]`: one `[B, C]` for every depth that is compared."""
 
     @abstractmethod
+    def see(self, said: Tensor) -> Tensor:
+        """What is compared, `[B, C]`, of what a network says: class scores `[B, C]`, or vectors `[B, D]`."""
+
+    @abstractmethod
     def distance(self, student: Tensor, wanted: Tensor) -> Tensor:
         """Of every image by itself, `[B]`, from `[B, C]` and `[B, C]`; no gradient flows into what is wanted."""
 
@@ -45,7 +49,10 @@ class ByClasses(Comparison):
 
     def read(self, method: Method, images: Tensor) -> tuple[Tensor, ...]:
         assert method.classifier is not None
-        return (method.classifier(images).float(),)  # or differences of scores would be those of a short format
+        return (self.see(method.classifier(images)),)
+
+    def see(self, said: Tensor) -> Tensor:
+        return said.float()  # or differences of scores would be those of a short format
 
     def distance(self, student: Tensor, wanted: Tensor) -> Tensor:
         return distillation_of_each(student, wanted, self.temperature)
@@ -67,7 +74,10 @@ class ByRelations(Comparison):
     """Whether vectors after every block are compared, not only the last."""
 
     def read(self, method: Method, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(cosines_to_others(rows) for rows in _vectors(method, images, self.every_depth))
+        return tuple(self.see(rows) for rows in _vectors(method, images, self.every_depth))
+
+    def see(self, said: Tensor) -> Tensor:
+        return cosines_to_others(said)
 
     def distance(self, student: Tensor, wanted: Tensor) -> Tensor:
         return _divergence(student / self.student_temperature, wanted / self.teacher_temperature)
@@ -90,9 +100,12 @@ class ByAnchors(Comparison):
 
     def read(self, method: Method, images: Tensor) -> tuple[Tensor, ...]:
         (rows,) = _vectors(method, images, every_depth=False)
-        rows = unit(rows)
+        return (self.see(rows),)
+
+    def see(self, said: Tensor) -> Tensor:
+        rows = unit(said)
         with torch.autocast(rows.device.type, enabled=False):
-            return (rows @ self.anchors.to(rows).T,)
+            return rows @ self.anchors.to(rows).T
 
     def distance(self, student: Tensor, wanted: Tensor) -> Tensor:
         return _divergence(student / self.student_temperature, wanted / self.teacher_temperature)
@@ -108,7 +121,10 @@ class ByDirections(Comparison):
     every_depth: bool = False
 
     def read(self, method: Method, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(unit(rows) for rows in _vectors(method, images, self.every_depth))
+        return tuple(self.see(rows) for rows in _vectors(method, images, self.every_depth))
+
+    def see(self, said: Tensor) -> Tensor:
+        return unit(said)
 
     def distance(self, student: Tensor, wanted: Tensor) -> Tensor:
         return 1.0 - F.cosine_similarity(student, wanted.detach(), dim=1)

@@ -1,6 +1,6 @@
 """What networks say about the images held out: each is built and asked once in a lesson.
 
-Letters: N images held out, C classes, D width.
+Letters: N images held out, M questions, C classes, D width.
 """
 
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ from torch import Tensor
 from stillhouse.edge.learning.classroom import Classroom
 from stillhouse.edge.learning.descent import own_loss
 from stillhouse.edge.lesson import State
+from stillhouse.edge.questions import answer
 from stillhouse.methods.method import Method
 
 
@@ -37,6 +38,11 @@ class Heard:
     def vectors(self) -> tuple[Tensor, Tensor]:
         """Vectors `[N, D]` of two views of each image, the same views every time."""
         return self.room.vectors(self.method)
+
+    @cached_property
+    def answers(self) -> Tensor:
+        """What it says about the questions, which are not held out: `[M, C]`."""
+        return answer(self.method, self.room.questions)
 
     @cached_property
     def own_loss(self) -> float:

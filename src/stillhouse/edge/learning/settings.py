@@ -1,12 +1,15 @@
-"""Settings of a lesson that distils; the defaults are chosen by `benchmarks/edge_rules.py`."""
+"""Settings of what a core learns from its clones; the defaults are chosen by `benchmarks/edge_rules.py`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
 
+from stillhouse.edge.learning.gate import GateConfig
 from stillhouse.edge.learning.weights import Decay
 from stillhouse.training.optimizers import OptimizerName
+
+RuleName = Literal["distil", "rehearse", "fedasync", "fedbuff", "fedavg", "feddf"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,3 +58,44 @@ class DistillingConfig:
     weight_decay: Annotated[float, Ge(0)] = 5e-4
     norms: Literal["batch", "still"] = "batch"
     """Whether batch normalization follows the batches and is recomputed afterwards, or stays as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """What of a lesson is kept."""
+
+    shares: tuple[Annotated[float, Interval(gt=0, le=1)], ...] = (1.0, 0.75, 0.5, 0.25)
+    """Points between the core before the lesson (0) and after it (1) that are tried; empty keeps the lesson unseen."""
+    margin: Annotated[float, Ge(0)] = 0.01
+    """By how much accuracy on images held out may fall at a point that is kept for what it knows; without labels, the
+    effective rank over the width."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswersConfig:
+    """What devices may give that send no weights; how it is learnt from is read of `DistillingConfig`, too."""
+
+    images: Annotated[int, Ge(0)] = 0
+    """The server's images that are set apart as questions, about as many of each class; 0 asks nothing. They are
+    neither learnt from with their labels nor held out, so that the core has not learnt them by heart."""
+    attend: Annotated[float, Interval(gt=0, le=1)] = 0.7
+    """Lambda, weight of attending to answers; the method's own terms weigh the rest of 1."""
+    decay: Decay = "constant"
+    """How lambda falls with staleness."""
+    concentration: Annotated[float, Gt(0)] = 10.0
+    """How far what is said about one image may have changed, over how far on average."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeConfig:
+    """Settings of what a core learns from its clones."""
+
+    rule: RuleName = "distil"
+    """Distillation, or what to compare it with: the server's images only, or merging of weights."""
+    held_out: Annotated[float, Interval(gt=0, lt=1)] = 0.1
+    """Share of the server's images that decisions are made by and that are never learnt from."""
+    distilling: DistillingConfig = field(default_factory=DistillingConfig)
+    """Read by `distil` and, for length and learning rate, by `rehearse` and `feddf`."""
+    answers: AnswersConfig = field(default_factory=AnswersConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    trial: TrialConfig = field(default_factory=TrialConfig)
