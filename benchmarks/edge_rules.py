@@ -35,6 +35,7 @@ from stillhouse.edge.learning.gate import accuracy
 from stillhouse.edge.learning.splits import dirichlet, few_classes, identical
 from stillhouse.edge.learning.teaching import EdgeConfig, Teaching, TrialConfig
 from stillhouse.edge.lesson import Arrival, State
+from stillhouse.edge.questions import answer
 from stillhouse.methods.finetune import FineTune, FineTuneConfig
 from stillhouse.methods.method import Method
 from stillhouse.methods.travel import pack
@@ -58,11 +59,17 @@ LOCAL_EPOCHS, LOCAL_BATCH, LOCAL_RATE = 5, 64, 0.02
 
 @dataclass(frozen=True)
 class Contestant:
-    """A rule, how many clones wait for each other, and the pull of a user's training to where it began."""
+    """A rule, how many clones wait for each other, the pull of a user's training to its beginning, and what is sent."""
 
     config: EdgeConfig
     waiting: int = 1
     proximal: float = 0.0
+    asked: int = 0
+    """Images of the server's that are set apart, and about which users answer instead of sending weights."""
+
+    def room_of(self, room: Classroom) -> Classroom:
+        """The server's classroom, with the questions set apart."""
+        return replace(room, learnt=room.learnt[self.asked :], asked=room.learnt[: self.asked])
 
 
 def distilling(**settings: Any) -> EdgeConfig:
@@ -91,6 +98,7 @@ RULES: dict[str, Contestant] = {
     "default, five wait": Contestant(OURS, waiting=5),
     "default, ten wait": Contestant(OURS, waiting=10),
     "default, proximal": Contestant(OURS, proximal=0.1),
+    "default, answers": Contestant(OURS, asked=200),
 }
 
 
@@ -168,8 +176,9 @@ def train_user(world: World, user: int, clone: State, visit: int, proximal: floa
 
 def run(world: World, contestant: Contestant, first: State, visits: int, seed: int) -> list[float]:
     """Test accuracy of the first core and after every lesson."""
-    room = world.room
+    room = contestant.room_of(world.room)
     teaching = Teaching(room, contestant.config)
+    first = teaching.start().state if contestant.asked else first  # trained on what is left
 
     def tested(state: State) -> float:
         method = room.frozen(state)
@@ -185,7 +194,10 @@ def run(world: World, contestant: Contestant, first: State, visits: int, seed: i
     for visit, user in enumerate(order):
         base, base_version = out[user]
         state = train_user(world, user, base, visit, contestant.proximal)
-        waiting.append(Arrival(str(user), base_version, version - base_version, state, base))
+        said = answer(room.frozen(state), room.questions) if contestant.asked else None
+        waiting.append(
+            Arrival(str(user), base_version, version - base_version, {} if contestant.asked else state, base, said)
+        )
         if len(waiting) == contestant.waiting:
             version += 1
             core, waiting = teaching.teach(core, waiting, version).state, []
