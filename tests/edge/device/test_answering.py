@@ -35,14 +35,17 @@ def test_only_answers_leave_a_device_that_answers(joined: Join, monkeypatch: pyt
 
     monkeypatch.setattr("stillhouse.edge.device.leaving.answers_of", listen)
     with joined(questions=QUESTIONS) as wire:
-        answering(wire).join(visits=1)
-    (body,) = wire.core.returned
+        answering(wire).join(visits=2)
+    body, again = wire.core.returned
+    assert body == again
+    assert wire.core.asked.count("GET /v1/lease/lease-0/questions") == 1
+    assert "GET /v1/lease/lease-1/questions" not in wire.core.asked  # they are the same, and lie there
     sent = load(body)
     assert sent.keys() == {"answers"}
     assert sent["answers"].shape == (70, 3)
     assert torch.equal(sent["answers"], answer(trained[0].eval(), PIXELS))
     assert len(body) < len(wire.core.model) / 100
-    assert f"questions: fetched, {len(QUESTIONS):,} bytes" in wire.said
+    assert wire.said.count(f"questions: fetched, {len(QUESTIONS):,} bytes") == 1
     assert not wire.device.visit.folder.exists()
 
 
@@ -59,6 +62,15 @@ def test_questions_that_break_off_are_taken_up_where_they_broke(joined: Join) ->
         device.join(visits=1)
     assert [round(offset / len(QUESTIONS), 2) for offset in wire.core.ranges] == [0, 0, 0.25, 0.5]
     assert load(wire.core.returned[0]).keys() == {"answers"}
+
+
+def test_other_questions_take_the_place_of_those_that_lie_there(joined: Join) -> None:
+    with joined(questions=QUESTIONS) as wire:
+        device = answering(wire)
+        device.join(visits=1)
+        wire.core.questions = save({"questions": PIXELS[:5]})
+        device.join(visits=1)
+    assert [len(load(body)["answers"]) for body in wire.core.returned] == [70, 5]
 
 
 def test_where_nothing_is_asked_no_weights_are_sent(joined: Join) -> None:

@@ -64,9 +64,12 @@ class Client:
         """
         self._download(lease, path, "model", lease.size, lease.digest, f"clone of version {lease.version}")
 
-    def fetch_questions(self, lease: Lease, path: Path) -> None:
-        """Download what may be answered instead of sending weights; otherwise as `fetch`."""
+    def fetch_questions(self, lease: Lease, path: Path) -> bool:
+        """Download what may be answered instead of sending weights, as `fetch` does; whether it was not there yet."""
+        if path.exists() and _digest(path) == lease.questions:
+            return False
         self._download(lease, path, "questions", lease.questions_size, lease.questions, "the core's questions")
+        return True
 
     def _download(self, lease: Lease, path: Path, last: str, size: int, digest: str, named: str) -> None:
         part = path.with_name(f"{path.name}.part")
@@ -86,7 +89,7 @@ class Client:
         """
         size = path.stat().st_size
         with open(path, "rb") as file:
-            whole = hashlib.file_digest(file, "sha256").hexdigest()
+            whole = _digest(path)
             with self._line.exchange("HEAD", f"{lease.path}/result") as response:
                 told = response.headers.get("upload-offset", "0")
             offset = int(told) if re.fullmatch(r"\d{1,15}", told) and int(told) < size else 0
@@ -100,6 +103,11 @@ class Client:
                 file.seek(offset)
                 self._line.answer("PUT", f"{lease.path}/result", digest, headers, _blocks(file, count))
                 offset += count
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _blocks(file: BinaryIO, count: int) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from stillhouse.edge.device.client import Client
@@ -121,7 +122,7 @@ class Device:
             if not self.visit.clone.exists():
                 self._patience.insist(lambda: self.client.fetch(lease, self.visit.clone), heart.cancelled)
                 self.tell(f"clone of version {lease.version}: fetched")
-            if self.answers and not self.visit.questions.exists():
+            if self.answers and not self.visit.returned.exists():
                 self._fetch_questions(lease, heart)
             if not self.visit.returned.exists():
                 self._learn(lease, heart)
@@ -142,8 +143,9 @@ class Device:
                 "--answers: the core asks no questions, and no weights are sent; ask its owner to set "
                 "lesson.answers.images, or leave --answers out"
             )
-        self._patience.insist(lambda: self.client.fetch_questions(lease, self.visit.questions), heart.cancelled)
-        self.tell(f"questions: fetched, {lease.questions_size:,} bytes")
+        fetch = partial(self.client.fetch_questions, lease, self.visit.questions)
+        if self._patience.insist(fetch, heart.cancelled):
+            self.tell(f"questions: fetched, {lease.questions_size:,} bytes")
 
     @property
     def _leaving(self) -> Leaving:

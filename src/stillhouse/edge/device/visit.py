@@ -9,8 +9,9 @@ A visit is a folder. What lies in it says how far it is:
 
 A device that sends no weights has these instead of the last:
 
-    questions.safetensors images of the server's
-    answers.safetensors   what goes back: what the trained clone says about them
+    answers.safetensors   what goes back: what the trained clone says about the questions
+
+The questions lie beside the folder, in questions.safetensors: they are the same for many visits.
 """
 
 import fcntl
@@ -61,8 +62,8 @@ class Visit:
 
     @property
     def questions(self) -> Path:
-        """The questions that came."""
-        return self.folder / "questions.safetensors"
+        """The questions that came, with this visit or an earlier one."""
+        return self.folder.with_name("questions.safetensors")
 
     @property
     def _lease(self) -> Path:
