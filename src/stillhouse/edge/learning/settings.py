@@ -68,7 +68,7 @@ class TrialConfig:
     """Points between the core before the lesson (0) and after it (1) that are tried; empty keeps the lesson unseen."""
     margin: Annotated[float, Ge(0)] = 0.01
     """By how much accuracy on images held out may fall at a point that is kept for what it knows; without labels, the
-    effective rank over the width."""
+    effective rank over the width. Of one lesson: what many lose together, `leases.allowed_fall` bounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
