@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from stillhouse.edge.lesson import Lesson
+from stillhouse.edge.service.asking import Asking
 from stillhouse.edge.service.clock import Clock, RealClock
 from stillhouse.edge.service.database import (
     Database,
@@ -52,6 +53,12 @@ class Grant:
     """Seconds between heartbeats."""
     late: str
     """Whether a return may come after the deadline: accept or refuse."""
+    largest_change: float = 0.0
+    """As in `lesson.Terms`."""
+    questions: str = ""
+    """SHA-256 of the questions' file; empty where nothing is asked."""
+    questions_size: int = 0
+    """Its bytes."""
 
 
 def unwatched(step: str) -> None:
@@ -94,6 +101,7 @@ class Service:
         self.folder.make()
         with ExitStack() as opening:
             opening.callback(os.close, self.folder.lock())
+            self._asking = Asking.lay_out(self.folder.questions_file, lesson.terms())
             self.database = Database(url or self.folder.database_url)
             opening.callback(self.database.close)
             self._writer = Writer(self.database, self.folder, lesson, config, self.clock, passing)
@@ -121,7 +129,15 @@ class Service:
         with self.database.writing() as connection:
             lease, given_up = grant(connection, node, self.config, free, self.clock.now())
         self._end(given_up)
-        terms = (lease.window, self.config.beat_seconds, self.config.late)
+        asked = self._asking
+        terms = (
+            lease.window,
+            self.config.beat_seconds,
+            self.config.late,
+            asked.largest_change,
+            asked.digest,
+            asked.size,
+        )
         return Grant(lease.id, lease.version, lease.base_digest, lease.base_size, *terms)
 
     def model(self, node: str, lease_id: str) -> Path:
@@ -129,6 +145,11 @@ class Service:
         lease = self._look(node, lease_id)
         self._demand_out(lease)
         return self.folder.version_file(lease.version)
+
+    def questions(self, node: str, lease_id: str) -> Path:
+        """The file of the questions, for reading; `Gone` as for `model`, `Conflict` where nothing is asked."""
+        self._demand_out(self._look(node, lease_id))
+        return self._asking.file()
 
     def beat(self, node: str, lease_id: str) -> float:
         """Hear that the node still works: seconds left until its deadline.

@@ -61,6 +61,12 @@ class Desk:
         path = await run_sync(self._service.model, node, lease)
         return _Counted(FileResponse(path, media_type="application/octet-stream"), self._service, node, lease)
 
+    async def questions(self, request: Request) -> ASGIApp:
+        """`GET /v1/lease/{id}/questions`, whole or from an offset on."""
+        node, lease = await self._admit(request), request.path_params["lease"]
+        path = await run_sync(self._service.questions, node, lease)
+        return _Counted(FileResponse(path, media_type="application/octet-stream"), self._service, node, lease)
+
     async def beat(self, request: Request) -> Response:
         """`POST /v1/lease/{id}/beat`."""
         node, lease = await self._admit(request), request.path_params["lease"]
@@ -156,6 +162,7 @@ def edge_app(service: Service, recipe: Table, config: WebConfig = WebConfig()) -
         routes=[
             Route("/v1/lease", desk.lease, methods=["POST"]),
             Route("/v1/lease/{lease}/model", desk.model, methods=["GET"]),
+            Route("/v1/lease/{lease}/questions", desk.questions, methods=["GET"]),
             Route("/v1/lease/{lease}/beat", desk.beat, methods=["POST"]),
             Route("/v1/lease/{lease}/result", desk.offset, methods=["HEAD"]),
             Route("/v1/lease/{lease}/result", desk.result, methods=["PUT"]),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, func, select, update
 
 from stillhouse.edge.lesson import Arrival, Decision, Lesson, State, Taught
+from stillhouse.edge.service.asking import read_answers
 from stillhouse.edge.service.clock import Clock
 from stillhouse.edge.service.database import Database, core, find_leases, leases, ledger, move, nodes
 from stillhouse.edge.service.folder import StateFolder, digest_of_file, in_order
@@ -63,6 +64,7 @@ class Writer:
     ) -> None:
         self._database, self._folder, self._lesson = database, folder, lesson
         self._config, self._clock, self._passing = config, clock, passing
+        self._asks = lesson.terms().questions is not None
         self._alone = threading.Lock()
         self.core = self._open()
 
@@ -121,13 +123,14 @@ class Writer:
             return None, Decision(accepted=False, reason="the return was damaged on the server's disk")
         try:
             base = self._base(lease)
-            state = read_return(body, base)
+            answers = read_answers(body) if self._asks else None
+            state = read_return(body, base) if answers is None else {}
         except RunError as error:
             log.error("lease %s: %s", lease.id, error)
             return None, Decision(accepted=False, reason="the clone was damaged on the server's disk")
         except MalformedReturnError as error:
             return None, Decision(accepted=False, reason=str(error), hostile=True)
-        arrival = Arrival(lease.node, lease.version, self.core.version - lease.version, state, base)
+        arrival = Arrival(lease.node, lease.version, self.core.version - lease.version, state, base, answers)
         try:
             return arrival, self._lesson.examine(self.core.state, arrival)
         except Exception as error:  # whatever a stranger's weights break in there, the service goes on
