@@ -31,6 +31,7 @@ from stillhouse.edge.learning.distiller import DistillingConfig
 from stillhouse.edge.learning.splits import dirichlet, few_classes, identical
 from stillhouse.edge.learning.teaching import EdgeConfig, Teaching, TrialConfig
 from stillhouse.edge.lesson import Arrival, State
+from stillhouse.edge.questions import answer
 from stillhouse.edge.simulation.studying import LocalConfig, study
 from stillhouse.edge.simulation.world import Exam, World
 from stillhouse.methods.finetune import FineTune, FineTuneConfig
@@ -55,11 +56,17 @@ LOCAL = LocalConfig(steps=5 * EACH // 64, batch_size=64, learning_rate=0.02)
 
 @dataclass(frozen=True)
 class Contestant:
-    """A rule, how many clones wait for each other, and the pull of a user's training to where it began."""
+    """A rule, how many clones wait for each other, the pull of a user's training to its beginning, and what is sent."""
 
     config: EdgeConfig
     waiting: int = 1
     proximal: float = 0.0
+    asked: int = 0
+    """Images of the server's that are set apart, and about which users answer instead of sending weights."""
+
+    def room_of(self, room: Classroom) -> Classroom:
+        """The server's classroom, with the questions set apart."""
+        return replace(room, learnt=room.learnt[self.asked :], asked=room.learnt[: self.asked])
 
 
 def distilling(**settings: Any) -> EdgeConfig:
@@ -88,6 +95,7 @@ RULES: dict[str, Contestant] = {
     "default, five wait": Contestant(OURS, waiting=5),
     "default, ten wait": Contestant(OURS, waiting=10),
     "default, proximal": Contestant(OURS, proximal=0.1),
+    "default, answers": Contestant(OURS, asked=200),
 }
 
 
@@ -130,8 +138,9 @@ def make_world(split: str, seed: int, users: int = USERS, each: int = EACH) -> W
 
 def run(world: World, contestant: Contestant, first: State, visits: int, seed: int) -> list[float]:
     """Test accuracy of the first core and after every lesson."""
-    room = world.room
+    room = contestant.room_of(world.room)
     teaching = Teaching(room, contestant.config)
+    first = teaching.start().state if contestant.asked else first  # trained on what is left
 
     core, version, history = first, 0, [world.exam.mark(first).accuracy]
     out = dict.fromkeys(range(USERS), (core, 0))
@@ -141,7 +150,9 @@ def run(world: World, contestant: Contestant, first: State, visits: int, seed: i
         base, base_version = out[user]
         seed_here = room.seed_of(1_000_000 + 1_000 * user + visit)
         state = study(room, world.hands[user], base, replace(LOCAL, proximal=contestant.proximal), seed_here)
-        waiting.append(Arrival(str(user), base_version, version - base_version, state, base))
+        said = answer(room.frozen(state), room.questions) if contestant.asked else None
+        sent = {} if contestant.asked else state
+        waiting.append(Arrival(str(user), base_version, version - base_version, sent, base, said))
         if len(waiting) == contestant.waiting:
             version += 1
             core, waiting = teaching.teach(core, waiting, version).state, []

@@ -20,6 +20,9 @@ def join(
         float, typer.Option("--max-minutes", min=0, help="Minutes to train a clone; then it goes back as it is.")
     ] = 0.0,
     only_idle: Annotated[bool, typer.Option("--only-idle", help="Pause while others use the machine.")] = False,
+    answers: Annotated[
+        bool, typer.Option("--answers", help="Send what the trained clone says about the core's questions, no weights.")
+    ] = False,
     clip: Annotated[
         float, typer.Option("--clip", min=0, help="With --noise: how far, at most, weights move in what is sent.")
     ] = 0.0,
@@ -53,6 +56,6 @@ def join(
     folder = Path(state) if state else invite.parent / f"{invite.stem}-state"
     client = Client(invited)
     try:
-        Device(client, folder, data, limits, privacy, tell, show=lambda: Terminal(console)).join(visits)
+        Device(client, folder, data, limits, privacy, answers, tell, show=lambda: Terminal(console)).join(visits)
     finally:
         client.close()

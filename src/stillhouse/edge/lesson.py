@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from stillhouse.methods.travel import Weights
 
 State = Weights
@@ -15,8 +17,19 @@ State = Weights
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What devices are told before they learn, beside the recipe."""
+
+    largest_change: float = 0.0
+    """Norm of what a return changed over that of the clone from which on it is refused; 0 where there is none."""
+    questions: Tensor | None = None
+    """Images uint8 `[N, 3, S, S]` about which a device may answer instead of sending weights; None takes weights only.
+    """
+
+
+@dataclass(frozen=True)
 class Arrival:
-    """A clone that came back."""
+    """A clone that came back, or what it said: either `state` or `answers` is there, and never both."""
 
     user: str
     base_version: int
@@ -24,9 +37,14 @@ class Arrival:
     staleness: int
     """How many versions the core has gone on since then."""
     state: State
-    """The weights that came back."""
+    """The weights that came back; empty where only answers did."""
     base: State
     """The weights that were sent."""
+    answers: Tensor | None = None
+    """What the clone says about the questions, float32 `[N, C]`, as it came; None where weights came back."""
+
+    def __post_init__(self) -> None:
+        assert bool(self.state) != (self.answers is not None), "a clone comes back, or its answers do"
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,10 @@ class Taught:
 
 class Lesson(ABC):
     """Turns returned clones into a better core. Must not keep anything between calls that changes an answer."""
+
+    def terms(self) -> Terms:
+        """What devices are told; the same after every restart with the same settings."""
+        return Terms()
 
     @abstractmethod
     def start(self) -> Taught:

@@ -5,7 +5,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from stillhouse.edge.device.client import Client
 from stillhouse.edge.device.device import Device
 from stillhouse.edge.device.limits import Limits
 from stillhouse.edge.device.privacy import PrivacyConfig
+from stillhouse.edge.device.visit import alone
 from stillhouse.edge.invitation import Invitation
+from stillhouse.edge.learning.gate import relative_change
 from stillhouse.errors import DataError, Interrupted, RunError, SettingsError
 from tests.edge.device.conftest import RECIPE, Join, save_images
 from tests.edge.device.wire import TEXT, Core, make_certificates, serving
@@ -42,6 +44,27 @@ class At:
     def hear(self, record: Mapping[str, Any]) -> None:
         if record["kind"] == "step" and record["step"] == self.step:
             self.act()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Steps:
+    """Hears every step, and may die at one."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.die_at = 0
+
+    @contextmanager
+    def __call__(self) -> Iterator["Steps"]:
+        yield self
+
+    def hear(self, record: Mapping[str, Any]) -> None:
+        if record["kind"] == "step":
+            self.steps.append(record["step"])
+            if record["step"] == self.die_at:
+                dies()
 
     def close(self) -> None:
         """Nothing is open."""
@@ -152,6 +175,25 @@ def test_a_process_that_died_while_training_goes_on_to_the_same_bits(joined: Joi
     assert "clone of version 3: goes on" in wire.said
 
 
+def test_a_folder_that_was_moved_goes_on_to_the_same_bits(joined: Join, tmp_path: Path) -> None:
+    with joined() as wire:
+        wire.device.join(visits=1)
+        whole = wire.core.returned.pop()
+        wire.device.show = At(5, dies)
+        with pytest.raises(Dies):
+            wire.device.join(visits=1)
+        (tmp_path / "state").rename(tmp_path / "moved")
+        heard = Steps()
+        moved = replace(wire.device, folder=tmp_path / "moved", show=heard, tell=wire.said.append)
+        for _ in range(2):  # killed once more: what it wrote there is gone on with, too
+            heard.die_at = 7 if not heard.steps else 0
+            with suppress(Dies):
+                moved.join(visits=1)
+    assert heard.steps == [5, 6, 7, 5, 6, 7, 8]  # from the checkpoint after step 4, each time
+    assert wire.core.returned == [whole]
+    assert list(wire.core.leases) == ["lease-0", "lease-1"]
+
+
 def test_a_signal_ends_the_process_and_not_the_visit(joined: Join) -> None:
     with joined() as wire:
         wire.device.show = At(2, lambda: signal.raise_signal(signal.SIGTERM))
@@ -244,6 +286,22 @@ def test_privacy_shortens_and_is_told_and_kept(joined: Join, model: bytes) -> No
     ]
 
 
+def test_noise_that_the_core_would_refuse_is_told_before_anything_is_learnt(joined: Join) -> None:
+    with joined(lent={"largest_change": 0.5}) as wire:
+        wire.device.privacy = PrivacyConfig(clip=1.0, noise=2.0)
+        with pytest.raises(SettingsError, match=r"at most --clip \S+ goes with this noise") as caught:
+            wire.device.join(visits=1)
+        told = re.search(r"at most --clip (\S+)", str(caught.value))
+        assert told is not None
+        assert not (wire.device.folder / "privacy.json").exists()
+        assert not wire.device.visit.run.folder.exists()
+        clip = float(told[1])
+        wire.device.privacy = PrivacyConfig(clip=0.9 * clip, noise=2.0)
+        wire.device.join(visits=1)
+    clone, sent = load(wire.core.model), load(wire.core.returned[0])
+    assert relative_change(clone, sent) == pytest.approx(0.45, rel=0.1)
+
+
 def test_too_little_noise_is_refused_before_anything_is_asked(joined: Join) -> None:
     with joined() as wire:
         wire.device.privacy = PrivacyConfig(clip=1.0, noise=1e-6)
@@ -324,7 +382,7 @@ def test_paths_in_a_recipe_are_not_followed(joined: Join, tmp_path: Path) -> Non
 
 
 def test_two_processes_do_not_share_a_state(joined: Join) -> None:
-    with joined() as wire, wire.device._alone(), pytest.raises(RunError, match="another process has joined"):
+    with joined() as wire, alone(wire.device.folder), pytest.raises(RunError, match="another process has joined"):
         wire.device.join(visits=1)
     assert not wire.core.asked
 

@@ -104,4 +104,4 @@ def refuse_memory(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
             raise OutOfMemory("12 bytes")
         yield
 
-    monkeypatch.setattr("stillhouse.edge.device.visit.memory_limit", limit)
+    monkeypatch.setattr("stillhouse.edge.device.training.memory_limit", limit)

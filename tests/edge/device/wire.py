@@ -65,6 +65,8 @@ class Core:
     """Whether its return is taken all the same."""
     outcome: tuple[str, str] = ("applied", "")
     """What becomes of a return."""
+    questions: bytes = b""
+    """That may be answered instead of sending weights."""
     surplus: bytes = b""
     """Sent behind the model."""
     nonces: set[str] = field(default_factory=set)
@@ -121,14 +123,16 @@ class _Handler(BaseHTTPRequestHandler):
         if (self.command, self.path) == ("POST", "/v1/lease"):
             self._lend(core)
             return
-        match = re.fullmatch(r"/v1/lease/([0-9a-z-]+)(/model|/beat|/result)?", self.path)
+        match = re.fullmatch(r"/v1/lease/([0-9a-z-]+)(/model|/questions|/beat|/result)?", self.path)
         lent = core.leases.get(match[1]) if match else None
         if match is None or lent is None:
             self._answer(404, {"reason": "no such lease"})
         elif match[2] is None:
             self._answer(200, {"state": lent.state, "reason": lent.reason})
         elif match[2] == "/model":
-            self._model(core, headers)
+            self._file(core, core.model, headers)
+        elif match[2] == "/questions":
+            self._file(core, core.questions, headers)
         elif match[2] == "/beat":
             lent.beats += 1
             if lent.beats > core.last_beat and lent.state == "out":
@@ -162,20 +166,22 @@ class _Handler(BaseHTTPRequestHandler):
             "late": "accept" if core.late else "refuse",
             "recipe": core.recipe,
         }
+        if core.questions:
+            table |= {"questions": hashlib.sha256(core.questions).hexdigest(), "questions_size": len(core.questions)}
         self._answer(201, table | core.lent)
 
-    def _model(self, core: Core, headers: dict[str, str]) -> None:
+    def _file(self, core: Core, content: bytes, headers: dict[str, str]) -> None:
         match = re.fullmatch(r"bytes=(\d+)-", headers.get("range", ""))
         begin = int(match[1]) if match else 0
         core.ranges.append(begin)
-        body = (core.model + core.surplus)[begin:]
+        body = (content + core.surplus)[begin:]
         self.send_response(206 if match else 200)
         self.send_header("content-length", str(len(body)))
         if match:
-            self.send_header("content-range", f"bytes {begin}-{begin + len(body) - 1}/{len(core.model)}")
+            self.send_header("content-range", f"bytes {begin}-{begin + len(body) - 1}/{len(content)}")
         self.end_headers()
         if core.cut_model:
-            self.wfile.write(body[: max(0, round(core.cut_model.pop(0) * len(core.model)) - begin)])
+            self.wfile.write(body[: max(0, round(core.cut_model.pop(0) * len(content)) - begin)])
             self._cut()
         else:
             self.wfile.write(body)

@@ -13,6 +13,7 @@ from stillhouse.data.views import View, ViewPlan
 from stillhouse.edge.learning.classroom import Classroom, seeded
 from stillhouse.edge.learning.descent import descend, own_loss
 from stillhouse.edge.lesson import Arrival, State
+from stillhouse.edge.questions import answer
 from stillhouse.methods.byol import BYOL, BYOLConfig
 from stillhouse.methods.finetune import FineTune, FineTuneConfig
 from stillhouse.methods.method import Method
@@ -42,8 +43,8 @@ def make_store(labels: bool = True) -> HeldStore:
     return HeldStore(np.clip(pixels, 0, 255).astype(np.uint8), catalog, labels)
 
 
-def make_room(kind: str = "classes", *, norm: bool = True, labels: bool = True) -> Classroom:
-    """A classroom for a core that tells classes, or for `simclr` or `byol`."""
+def make_room(kind: str = "classes", *, norm: bool = True, labels: bool = True, asked: int = 0) -> Classroom:
+    """A classroom for a core that tells classes, or for `simclr` or `byol`; the first `asked` are questions."""
     store = make_store(labels)
 
     def build(chosen: int) -> Method:
@@ -64,7 +65,8 @@ def make_room(kind: str = "classes", *, norm: bool = True, labels: bool = True) 
             return SimCLR(SimCLRConfig(hidden_dim=12, output_dim=8, projector_layers=2, views=pair), encoder)
 
     rows = torch.arange(len(store))
-    return Classroom(build, store, rows[:LEARNT], rows[LEARNT : LEARNT + HELD], SIDE, SHORT)
+    held_out = rows[LEARNT : LEARNT + HELD]
+    return Classroom(build, store, rows[asked:LEARNT], held_out, SIDE, SHORT, asked=rows[:asked])
 
 
 def private_rows(room: Classroom, *classes: int) -> torch.Tensor:
@@ -92,3 +94,8 @@ def arrival(state: State, base: State, staleness: int = 0, base_version: int = 0
 def same(one: State, other: State) -> bool:
     """Whether two states are equal to the last bit."""
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def answered(room: Classroom, trained: State, base: State, staleness: int = 0, base_version: int = 0) -> Arrival:
+    """What a clone said that did not come back itself."""
+    return Arrival("somebody", base_version, staleness, {}, base, answer(room.frozen(trained), room.questions))

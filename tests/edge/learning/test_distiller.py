@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from stillhouse.edge.learning.classroom import Classroom, seeded
-from stillhouse.edge.learning.comparing import ByAnchors, ByDirections, ByRelations
+from stillhouse.edge.learning.comparing import ByAnchors, ByDirections, ByRelations, choose_comparison
 from stillhouse.edge.learning.descent import descend, own_loss, recompute_norms
-from stillhouse.edge.learning.distiller import Distiller, DistillingConfig, choose_comparison
+from stillhouse.edge.learning.distiller import Distiller, DistillingConfig
 from stillhouse.edge.lesson import State
 from stillhouse.errors import TrainingError
 from stillhouse.losses.directions import unit

@@ -5,13 +5,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from stillhouse.edge.learning import attackers
-from stillhouse.edge.learning.distiller import DistillingConfig
+from stillhouse.edge.learning.classroom import Classroom
+from stillhouse.edge.learning.distiller import Distiller, DistillingConfig
+from stillhouse.edge.learning.merging import mix
 from stillhouse.edge.learning.opening import open_teaching
 from stillhouse.edge.learning.teaching import EdgeConfig, Teaching, TrialConfig
 from stillhouse.edge.lesson import State
 from stillhouse.edge.service.core import Beginning
+from stillhouse.methods.method import Method
 from stillhouse.methods.travel import pack
 from stillhouse.recipes.preparing import prepare
 from stillhouse.recipes.recipe import read_recipe
@@ -57,10 +61,30 @@ def test_without_labels_a_core_is_judged_by_its_own_loss() -> None:
 def test_an_honest_clone_passes_and_improves_the_core(lesson: Teaching, core: State) -> None:
     returned = arrival(train(lesson.room, core, private_rows(lesson.room), steps=60), core)
     assert lesson.examine(core, returned).accepted
-    before, after = (
-        lesson.judge.verdict(lesson.room.frozen(s)) for s in (core, lesson.teach(core, [returned], 1).state)
-    )
+    before, after = (lesson.judge.verdict(s) for s in (core, lesson.teach(core, [returned], 1).state))
     assert after.loss < before.loss
+
+
+def test_nobody_is_asked_twice_in_a_lesson(core: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gate, rule, trial and judge share what they heard; the result is that of a lesson where each asks anew."""
+    lesson, asked, ask = teaching(), list[Method](), Classroom.scores
+    returned = arrival(train(lesson.room, core, private_rows(lesson.room), steps=60), core)
+
+    def listen(room: Classroom, method: Method) -> Tensor:
+        asked.append(method)
+        return ask(room, method)
+
+    monkeypatch.setattr(Classroom, "scores", listen)
+    assert lesson.examine(core, returned).accepted
+    taught = lesson.teach(core, [returned], 1)
+    states = [pack(method) for method in asked]
+    assert len(asked) == 2 + len(lesson.config.trial.shares)  # the core, the clone, and the points that are tried
+    assert not any(same(one, other) for place, one in enumerate(states) for other in states[:place])
+    alone = Distiller(lesson.room, QUICK)(core, [returned], 1)[0]
+    assert any(same(mix(core, alone, share), taught.state) for share in lesson.config.trial.shares)
+    before = len(asked)
+    lesson.examine(core, returned)
+    assert len(asked) == before + 2  # nothing of a lesson is kept
 
 
 def test_clones_of_one_class_each_do_not_make_the_core_forget(lesson: Teaching, core: State) -> None:
@@ -96,9 +120,7 @@ def test_attacks_are_refused_or_do_no_harm(lesson: Teaching, core: State, attack
         return
     if attack == "free_rider":
         assert not decision.accepted
-    before, after = (
-        lesson.judge.verdict(lesson.room.frozen(s)) for s in (core, lesson.teach(core, [returned], 1).state)
-    )
+    before, after = (lesson.judge.verdict(s) for s in (core, lesson.teach(core, [returned], 1).state))
     assert after.loss <= before.loss
     assert after.floor >= before.floor - 0.01
 

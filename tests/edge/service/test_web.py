@@ -80,6 +80,9 @@ def test_a_lease_tells_the_terms_and_the_recipe(device: OverHttps) -> None:
         "deadline": 600.0,
         "beat": 10.0,
         "late": "refuse",
+        "largest_change": 0.0,
+        "questions": "",
+        "questions_size": 0,
         "recipe": {"method": {"name": "none"}},
     }
 

@@ -3,30 +3,27 @@
 Learning does not need the link. A finished return waits on the disk until there is one.
 """
 
-import fcntl
-import os
-import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from stillhouse.edge.device.client import Client, Ended, Unreachable, Wait
+from stillhouse.edge.device.client import Client
 from stillhouse.edge.device.heartbeat import Heartbeat
+from stillhouse.edge.device.leaving import Leaving
 from stillhouse.edge.device.limits import Limits, Tell
-from stillhouse.edge.device.privacy import PrivacyConfig, epsilon, loudness
+from stillhouse.edge.device.patience import LONGEST_WAIT, Patience
+from stillhouse.edge.device.privacy import PrivacyConfig
+from stillhouse.edge.device.setbacks import Ended, Unreachable, Wait
 from stillhouse.edge.device.terms import Lease
-from stillhouse.edge.device.visit import PrivacyAccount, Visit, blurred, learn, write_return
+from stillhouse.edge.device.training import learn
+from stillhouse.edge.device.visit import Visit, alone, write_return
 from stillhouse.errors import RunError, TrainingError
 from stillhouse.training.journal import Listener
 
-T = TypeVar("T")
-
-FIRST_WAIT, LONGEST_WAIT = 1.0, 300.0
-"""Seconds before the server is tried again."""
 OUTCOME_BEATS = 3
 """For so many beats a device asks what became of its return, before it goes on."""
 OPEN = ("out", "spooled")
@@ -43,6 +40,7 @@ class Device:
         data: URI of the images, which never leave.
         limits: what may be taken of the machine.
         privacy: how much may be told; None tells all that was learnt.
+        answers: whether to send what the trained clone says about the core's questions, and never weights.
         tell: told one line per event.
         show: opens what shows the progress of a training.
         clock: seconds since 1970.
@@ -54,6 +52,7 @@ class Device:
     data: str
     limits: Limits = field(default_factory=Limits)
     privacy: PrivacyConfig | None = None
+    answers: bool = False
     tell: Tell = print
     show: Callable[[], AbstractContextManager[Listener | None]] = nullcontext
     clock: Callable[[], float] = time.time
@@ -61,7 +60,7 @@ class Device:
     visit: Visit = field(init=False)
 
     def __post_init__(self) -> None:
-        self.visit = Visit(self.folder / "visit")
+        self.visit = Visit(self.folder / "visit", self.answers)
 
     def join(self, visits: int = 0) -> None:
         """Learn and give back, `visits` times, or until stopped where that is 0; what was begun before goes first.
@@ -71,9 +70,8 @@ class Device:
             SettingsError, DataError, RunError, TrainingError: what a person can mend; what is underway stays, unless
                 the clone itself is at fault.
         """
-        if self.privacy:
-            epsilon(loudness(self.privacy), self.privacy.delta)  # refuses noise that is none before work is done
-        with self._alone():
+        self._leaving.check()
+        with alone(self.folder):
             done = 0
             while not visits or done < visits:
                 lease, until = self._kept() or self._ask()
@@ -109,7 +107,7 @@ class Device:
         return None
 
     def _ask(self) -> tuple[Lease, float]:
-        lease = self._insist(self.client.lease)
+        lease = self._patience.insist(self.client.lease)
         until = self.clock() + lease.deadline
         self.visit.begin(lease, until)
         self.tell(
@@ -122,8 +120,10 @@ class Device:
         """One visit from where it is to its end; whether something was sent."""
         try:
             if not self.visit.clone.exists():
-                self._insist(lambda: self.client.fetch(lease, self.visit.clone), heart.cancelled)
+                self._patience.insist(lambda: self.client.fetch(lease, self.visit.clone), heart.cancelled)
                 self.tell(f"clone of version {lease.version}: fetched")
+            if self.answers and not self.visit.returned.exists():
+                self._fetch_questions(lease, heart)
             if not self.visit.returned.exists():
                 self._learn(lease, heart)
             self._send(lease)
@@ -136,26 +136,39 @@ class Device:
             raise
         return True
 
+    def _fetch_questions(self, lease: Lease, heart: Heartbeat) -> None:
+        if not lease.questions:
+            self.visit.clear()
+            raise RunError(
+                "--answers: the core asks no questions, and no weights are sent; ask its owner to set "
+                "lesson.answers.images, or leave --answers out"
+            )
+        fetch = partial(self.client.fetch_questions, lease, self.visit.questions)
+        if self._patience.insist(fetch, heart.cancelled):
+            self.tell(f"questions: fetched, {lease.questions_size:,} bytes")
+
+    @property
+    def _leaving(self) -> Leaving:
+        return Leaving(self.privacy, self.answers, self.folder / "privacy.json", self.limits, self.tell)
+
+    @property
+    def _patience(self) -> Patience:
+        return Patience(self.tell, self.sleep)
+
     def _learn(self, lease: Lease, heart: Heartbeat) -> None:
         with self.show() as listener:
-            learnt, telling = learn(
-                self.visit, lease, self.data, self.limits, cancelled=heart.cancelled,
-                listeners=[listener] if listener else [], tell=self.tell,
+            trained = learn(
+                self.visit, lease, self.data, self.limits, check=self._leaving.check_for(self.visit, lease),
+                cancelled=heart.cancelled, listeners=[listener] if listener else [], tell=self.tell,
             )  # fmt: skip
         if (reason := heart.cancelled()) and not heart.takes_return:
             raise Ended(reason)
-        if self.privacy:
-            visit, total = PrivacyAccount(self.folder / "privacy.json").spend(self.privacy)
-            learnt = blurred(self.visit, learnt, telling, self.privacy)
-            self.tell(
-                f"privacy: epsilon {visit:.3g} for this visit, {total:.3g} in total (delta {self.privacy.delta:g})"
-            )
-        size = write_return(self.visit, learnt)
+        size = write_return(self.visit, self._leaving.of(trained, self.visit))
         self.tell(f"trained{f' until {reason}' if reason else ''}: {size:,} bytes wait to be sent")
 
     def _send(self, lease: Lease) -> None:
         """Give back, and see for a while what becomes of it."""
-        state, reason = self._insist(lambda: self._deliver(lease))
+        state, reason = self._patience.insist(lambda: self._deliver(lease))
         until = self.clock() + OUTCOME_BEATS * lease.beat
         while state in OPEN and self.clock() < until:
             self.sleep(min(lease.beat, 2.0))
@@ -186,40 +199,3 @@ class Device:
             "spooled": "waits at the server to teach the core",
         }
         self.tell(f"clone of version {lease.version}: {words.get(state, state)}")
-
-    def _insist(self, act: Callable[[], T], cancelled: Callable[[], str] = str) -> T:
-        """Do what needs the link, as often as it takes; twice as long a wait after each failure.
-
-        Raises:
-            Ended: nobody wants it any more.
-        """
-        wait = FIRST_WAIT
-        while True:
-            if reason := cancelled():
-                raise Ended(reason)
-            try:
-                return act()
-            except Wait as later:
-                self.tell(f"the server wants to be asked again in {later.seconds:g} s")
-                self.sleep(later.seconds)
-            except Unreachable as error:
-                if wait == FIRST_WAIT:
-                    self.tell(f"no link ({error}); goes on trying")
-                self.sleep(wait * random.uniform(0.5, 1.0))  # so that many devices do not come back at once
-                wait = min(2 * wait, LONGEST_WAIT)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other processes from joining with this folder."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(self.folder, os.O_RDONLY)
-        except OSError as error:
-            raise RunError(f"{self.folder}: cannot be used ({error}); choose another --state") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError as error:
-            raise RunError(f"{self.folder}: another process has joined with it; choose another --state") from error
-        finally:
-            os.close(descriptor)

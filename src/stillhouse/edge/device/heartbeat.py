@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from stillhouse.edge.device.client import Client, Ended, Unreachable, Wait
+from stillhouse.edge.device.client import Client
+from stillhouse.edge.device.setbacks import Ended, Unreachable, Wait
 from stillhouse.edge.device.terms import Lease
 from stillhouse.errors import RunError
 

@@ -75,6 +75,33 @@ def _valid(name: str, value: Tensor) -> Tensor:
     return value.clamp_min(LEAST_VARIANCE) if name.endswith("running_var") else value
 
 
+def check_noise(outline: nn.Module, clone: State, config: PrivacyConfig, largest: float) -> None:
+    """See, before anything is learnt and told, that noise alone does not get the return refused.
+
+    The core compares the norm of all changes of weights, statistics left out, with that of the clone's weights. Noise
+    of deviation sigma c in n weights has the norm sigma c sqrt(n), to a few percent, whatever was learnt.
+
+    Args:
+        outline: the method; only names and sizes of what learns are looked at.
+        clone: weights that came.
+        config: how much is told.
+        largest: norm of the change over that of the clone that is taken; 0 where the core does not say.
+
+    Raises:
+        SettingsError: it would be refused.
+    """
+    count = sum(parameter.numel() for parameter in outline.parameters() if parameter.requires_grad)
+    weights = [value for name, value in clone.items() if value.is_floating_point() and "running_" not in name]
+    size = math.sqrt(sum(float(value.double().square().sum()) for value in weights))
+    share = config.noise * config.clip * math.sqrt(count) / size if size else math.inf
+    if largest and share > largest:
+        raise SettingsError(
+            f"--noise: {config.noise:g} times --clip {config.clip:g} in {count:,} weights moves them by {share:.3g} of "
+            f"their norm, and the core refuses what moved by more than {largest:g}; at most --clip "
+            f"{config.clip * largest / share:.2g} goes with this noise"
+        )
+
+
 def loudness(config: PrivacyConfig) -> float:
     """mu of one visit, sensitivity over deviation: 2 / sigma. Of several it is the root of the sum of squares."""
     return 2.0 / config.noise

@@ -36,6 +36,12 @@ class Lease:
     """Whether a return is taken after the deadline."""
     recipe: Annotated[dict[str, Any], Len(1)]
     """How the core wants to be trained."""
+    largest_change: Annotated[float, Ge(0)] = 0.0
+    """Norm of what a return changed over that of the clone from which on it is refused; 0 where that is not told."""
+    questions: str = ""
+    """SHA-256 of the questions that may be answered instead of sending weights; empty where there are none."""
+    questions_size: Annotated[int, Interval(ge=0, le=MAX_MODEL)] = 0
+    """Their bytes."""
 
     @property
     def path(self) -> str:
@@ -54,10 +60,16 @@ def read_lease(table: Any) -> Lease:
         lease, problems = check(Lease, known, "lease.")
     except RecursionError:
         lease, problems = None, ["lease.recipe: nested without end"]
-    if lease is None or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", lease.lease) or not re.fullmatch(DIGEST, lease.digest):
-        told = "; ".join(problems) or "lease.lease or lease.digest is malformed"
+    if lease is None or not _well_formed(lease):
+        told = "; ".join(problems) or "its name or a digest is malformed"
         raise RunError(f"the server lends something odd ({printable(told)}); both sides may be of different versions")
     return lease
+
+
+def _well_formed(lease: Lease) -> bool:
+    digests = [lease.digest, *([lease.questions] if lease.questions else [])]
+    named = re.fullmatch(r"[A-Za-z0-9_-]{1,64}", lease.lease) is not None
+    return named and all(re.fullmatch(DIGEST, digest) for digest in digests)
 
 
 def printable(text: object) -> str:

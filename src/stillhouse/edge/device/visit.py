@@ -6,46 +6,44 @@ A visit is a folder. What lies in it says how far it is:
     clone.safetensors     the clone, whole
     run/                  the run directory
     return.safetensors    what goes back; training is over
+
+A device that sends no weights has these instead of the last:
+
+    answers.safetensors   what goes back: what the trained clone says about the questions
+
+The questions lie beside the folder, in questions.safetensors: they are the same for many visits.
 """
 
-import gc
+import fcntl
 import json
-import secrets
+import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
-from stillhouse.config import Table, assign, to_table
-from stillhouse.edge.device.limits import Limits, OutOfMemory, Tell, Watch, memory_limit
-from stillhouse.edge.device.privacy import PrivacyConfig, epsilon, loudness, protect, telling_names
+from stillhouse.config import to_table
 from stillhouse.edge.device.terms import Lease, read_lease
 from stillhouse.edge.lesson import State
-from stillhouse.errors import DataError, Interrupted, RunError, SettingsError
+from stillhouse.errors import RunError
 from stillhouse.files import write_atomically
-from stillhouse.methods.choice import Choice
-from stillhouse.methods.table import METHODS
-from stillhouse.methods.travel import pack
 from stillhouse.recipes.directory import Run
-from stillhouse.recipes.preparing import Prepared, prepare
-from stillhouse.recipes.recipe import read_recipe
-from stillhouse.recipes.run import alongside, as_wanted, begin, go_on
-from stillhouse.training.journal import Listener
-
-TAKEN = ("encoder", "method", "training", "peer")
-"""Groups of the core's recipe that a device follows. All others are its own, so that no server names a file."""
-LEAST_BATCH = 8
-"""Below so few images at once a batch is not made smaller."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """The folder of a visit."""
+    """The folder of a visit.
+
+    Args:
+        folder: its place.
+        answers: whether only answers go back. Weights that an earlier process left here to be sent then stay here.
+    """
 
     folder: Path
+    answers: bool = False
 
     @property
     def clone(self) -> Path:
@@ -59,8 +57,13 @@ class Visit:
 
     @property
     def returned(self) -> Path:
-        """The weights that go back."""
-        return self.folder / "return.safetensors"
+        """What goes back."""
+        return self.folder / ("answers.safetensors" if self.answers else "return.safetensors")
+
+    @property
+    def questions(self) -> Path:
+        """The questions that came, with this visit or an earlier one."""
+        return self.folder.with_name("questions.safetensors")
 
     @property
     def _lease(self) -> Path:
@@ -86,174 +89,29 @@ class Visit:
             shutil.rmtree(self.folder)
 
 
-def device_table(sent: Table, clone: Path, digest: str) -> Table:
-    """The recipe of a visit: what the core asks for, on this device's terms.
-
-    Raises:
-        SettingsError: it is no recipe, or it needs what a device does not have.
-    """
-    table = {group: sent[group] for group in TAKEN if isinstance(sent.get(group), dict)}
-    data = sent.get("data")
-    known = {key: data[key] for key in ("classes", "store_size") if key in data} if isinstance(data, dict) else {}
-    training = dict(table.get("training", {}))
-    if training.get("steps"):
-        training.pop("epochs", None)  # followed from the images of the server
-    training |= {"device": "auto", "precision": "auto", "memory_format": "auto", "tensorboard": False}
-    table |= {
-        "data": known,
-        "training": training | {"health_steps": 0},
-        "evaluation": {"every": 0},
-        "start": {"source": str(clone), "digest": digest},
-    }
-    try:
-        companions = read_recipe(table).method.companions & {"teacher", "teachers"}
-    except SettingsError as error:
-        raise SettingsError(
-            f"the core's recipe is not understood; is the server of another version?\n{error}"
-        ) from error
-    if companions:
-        raise SettingsError(
-            "the core's recipe: its method needs a teacher, which a device does not fetch; tell its owner"
-        )
-    return table
-
-
-def learn(
-    visit: Visit,
-    lease: Lease,
-    data: str,
-    limits: Limits,
-    *,
-    cancelled: Callable[[], str] = str,
-    listeners: Sequence[Listener] = (),
-    tell: Tell = print,
-) -> tuple[State, set[str]]:
-    """Train the clone, from where an earlier call was killed if one was.
-
-    Args:
-        visit: with the clone in it.
-        lease: what was lent.
-        data: URI of the device's images.
-        limits: what may be taken.
-        cancelled: why nobody wants the visit any more; empty while somebody does. What was learnt is given anyway.
-        listeners: hear every record.
-        tell: told in a sentence what goes on beside.
-
-    Returns:
-        All that travels, and the names in it that follow from the images.
-
-    Raises:
-        Interrupted: a signal came; the same call goes on.
-        SettingsError, DataError, RunError, TrainingError: as of any run.
-    """
-    table = device_table(lease.recipe, visit.clone, lease.digest)
-    while True:
-        try:
-            with memory_limit(limits.max_bytes):
-                return _learn(visit.run, table, data, listeners, tell, partial(Watch, limits, cancelled=cancelled))
-        except OutOfMemory as error:
-            table = _smaller(table, limits, str(error))
-        gc.collect()
-        shutil.rmtree(visit.run.folder, ignore_errors=True)
-        training = table["training"]
-        tell(
-            f"memory: {limits.max_bytes / 2**20:,.0f} MiB do not do; begins anew with batches of "
-            f"{training['batch_size']}, {training['accumulate']} for a step"
-        )
-
-
-def _learn(
-    run: Run, table: Table, data: str, listeners: Sequence[Listener], tell: Tell, watch_over: Callable[..., Watch]
-) -> tuple[State, set[str]]:
-    wanted = as_wanted(table, data)
-    with alongside(wanted):
-        resumed = _resumable(run, wanted.data.uri, tell)
-        prepared, spent = resumed or (prepare(wanted), 0.0)
-        watch = watch_over(spent=spent, tell=tell)
-        try:
-            (go_on if resumed else begin)(run, prepared, listeners, watch)
-        except Interrupted:
-            if not watch.reason:
-                raise
-        return pack(prepared.method), telling_names(prepared.method)
-
-
-def _resumable(run: Run, uri: str, tell: Tell) -> tuple[Prepared, float] | None:
-    """What an earlier call trained, and for how many seconds, if it can be gone on with.
-
-    Else its directory is cleared away.
-    """
-    if run.checkpoints.last.exists():
-        try:
-            run.check_unchanged()
-            recipe = run.read_recipe()
-            if recipe.data.uri == uri:
-                prepared = prepare(recipe)
-                content = replace(run.checkpoints, data=prepared.images).check_images()
-                return prepared, float(content["progress"]["seconds"])
-            tell(f"begins anew: learnt from {recipe.data.uri} before")
-        except (RunError, SettingsError, DataError) as error:
-            tell(f"begins anew: {error}")
-    shutil.rmtree(run.folder, ignore_errors=True)
-    return None
-
-
-def _smaller(table: Table, limits: Limits, told: str) -> Table:
-    """The recipe with batches half as large and twice as many of them, where that is the same lesson.
-
-    Raises:
-        SettingsError: it is not, or batches are as small as they get.
-    """
-    choice: Choice = read_recipe(table).method
-    training = read_recipe(table).training
-    given = f"--max-memory: {limits.max_bytes / 2**20:,.0f} MiB do not do for batches of {training.batch_size} ({told})"
-    together = [part.name for part in choice.parts if not METHODS[part.name].separable]
-    if together:
-        raise SettingsError(
-            f"{given}, and the images of a batch of {together[0]} learn from each other, so it is not made smaller; "
-            "give more, or ask the owner of the core for smaller batches"
-        )
-    if training.batch_size < 2 * LEAST_BATCH:
-        raise SettingsError(f"{given}; give more")
-    table = assign(table, "training.accumulate", 2 * training.accumulate)
-    return assign(table, "training.batch_size", training.batch_size // 2)
-
-
-def write_return(visit: Visit, learnt: State) -> int:
+def write_return(visit: Visit, leaving: State) -> int:
     """Keep what goes back, exactly the tensors and nothing about them; gives its bytes."""
-    packed = save(dict(learnt))
+    packed = save(dict(leaving))
     write_atomically(visit.returned, packed)
     return len(packed)
 
 
-@dataclass(frozen=True)
-class PrivacyAccount:
-    """How much a device has told by all its visits so far, in a file."""
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from joining with this folder, which is made where absent.
 
-    path: Path
-
-    def spend(self, config: PrivacyConfig) -> tuple[float, float]:
-        """Write a visit down, before anything of it leaves; gives epsilon of this visit and in total.
-
-        Raises:
-            RunError: the file is damaged or the disk refuses.
-        """
-        visits, squares = self.read()
-        mu = loudness(config)
-        write_atomically(self.path, json.dumps({"visits": visits + 1, "squares": squares + mu**2}) + "\n")
-        return epsilon(mu, config.delta), epsilon((squares + mu**2) ** 0.5, config.delta)
-
-    def read(self) -> tuple[int, float]:
-        """Visits so far, and the sum of squares of their mu."""
-        if not self.path.exists():
-            return 0, 0.0
-        try:
-            table = json.loads(self.path.read_text())
-            return int(table["visits"]), float(table["squares"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{self.path}: cannot be read ({error}); restore it, it says what was told") from error
-
-
-def blurred(visit: Visit, learnt: State, telling: set[str], config: PrivacyConfig) -> State:
-    """What was learnt, shortened and blurred against the clone of the visit, with noise that nobody can repeat."""
-    return protect(learnt, load_file(visit.clone), telling, config, secrets.randbits(63))
+    Raises:
+        RunError: one has joined with it, or it cannot be used.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be used ({error}); choose another --state") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise RunError(f"{folder}: another process has joined with it; choose another --state") from error
+    finally:
+        os.close(descriptor)

@@ -1,13 +1,13 @@
 """The server's own images, what is held out of them, and methods made of weights.
 
-Letters: N images held out, C classes, D width.
+Letters: N images held out, M images asked about, C classes, D width, S side in pixels.
 """
 
 import copy
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -50,6 +50,8 @@ class Classroom:
     training: TrainingConfig
     """How the first core is trained; seed, precision and memory layout are those of every lesson."""
     device: torch.device = CPU
+    asked: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    """Positions `[M]` of the images that devices are asked about, int64; neither learnt from nor held out."""
 
     @cached_property
     def template(self) -> Method:
@@ -66,6 +68,12 @@ class Classroom:
     def labels(self) -> Labels:
         """Of all images of the store, numbered as the method numbers them."""
         return find_labels(self.store)
+
+    @cached_property
+    def questions(self) -> Tensor:
+        """The central view of the images that are asked about, in whole steps of brightness: uint8 `[M, 3, S, S]`."""
+        shown = [(images * 255).round().byte().cpu() for images in self.images(self.asked)] if len(self.asked) else []
+        return torch.cat(shown) if shown else torch.empty(0, 3, self.image_size, self.image_size, dtype=torch.uint8)
 
     @property
     def known(self) -> Tensor:
@@ -155,12 +163,13 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def open_classroom(recipe: Recipe, share: float) -> Classroom:
+def open_classroom(recipe: Recipe, share: float, questions: int = 0) -> Classroom:
     """The classroom of a recipe: its images, of which a share is held out, and its method.
 
     Args:
         recipe: of the core; `training.seed` seeds the split as well.
         share: of the images that is held out, in (0, 1); of every class alike where classes are known.
+        questions: how many of the rest are set apart to be asked about, rounded within each class where known.
 
     Raises:
         SettingsError, DataError: the recipe, its encoder or its images do not work, or too few images are left.
@@ -168,18 +177,21 @@ def open_classroom(recipe: Recipe, share: float) -> Classroom:
     first = prepare(recipe)
     settled, seed, rows = first.recipe, recipe.training.seed, first.method.rows
     used = torch.arange(len(first.store)) if rows is None else rows.cpu()
-    labels = find_labels(first.store).of[used]
-    if bool((labels >= 0).all()):
-        learnt, held_out = hold_out(labels, share, seed)
-    else:
-        order = permutation(seed, 0, len(used))
-        count = max(1, round(share * len(used)))
-        learnt, held_out = order[count:].sort().values, order[:count].sort().values
+    labels = find_labels(first.store).of
+    learnt, held_out = _apart(used, labels, share, seed)
     if min(len(learnt), len(held_out)) < 2:
         raise SettingsError(
             f"edge.held_out: {share:g} of {len(used)} images leaves {len(learnt)} to learn from and {len(held_out)} to "
             "decide by; give more images or another share"
         )
+    if questions and not 2 <= questions <= len(learnt) // 2:
+        raise SettingsError(
+            f"lesson.answers.images: {questions} of the {len(learnt)} images that are not held out; ask about 2 to "
+            f"{len(learnt) // 2}, so that as many are learnt from"
+        )
+    asked = learnt[:0]
+    if questions:
+        learnt, asked = _apart(learnt, labels, questions / len(learnt), seed + 1)
 
     def build(chosen: int) -> Method:
         if chosen == seed:
@@ -188,4 +200,15 @@ def open_classroom(recipe: Recipe, share: float) -> Classroom:
 
     size = settled.encoder.image_size
     store = first.store.to(first.device)
-    return Classroom(build, store, used[learnt], used[held_out], size, settled.training, first.device)
+    return Classroom(build, store, learnt, held_out, size, settled.training, first.device, asked)
+
+
+def _apart(rows: Tensor, labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Positions in two parts, the second one a share of all, of every class alike where all are known; rising."""
+    if bool((labels[rows] >= 0).all()):
+        kept, taken = hold_out(labels[rows], share, seed)
+    else:
+        order = permutation(seed, 0, len(rows))
+        count = max(1, round(share * len(rows)))
+        kept, taken = order[count:].sort().values, order[:count].sort().values
+    return rows[kept], rows[taken]

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stillhouse.edge.learning.classroom import Classroom
 from stillhouse.edge.learning.rules import cloned, mean_shares
+from stillhouse.edge.learning.settings import DistillingConfig
 from stillhouse.losses.directions import unit
 from stillhouse.losses.logits import distillation_of_each
 from stillhouse.losses.similarity import cosines_to_others
@@ -25,6 +27,10 @@ class Comparison(ABC):
     @abstractmethod
     def read(self, method: Method, images: Tensor) -> tuple[Tensor, ...]:
         """What a method says about images `[B, 3, S, S]`: one `[B, C]` for every depth that is compared."""
+
+    @abstractmethod
+    def see(self, said: Tensor) -> Tensor:
+        """What is compared, `[B, C]`, of what a network says: class scores `[B, C]`, or vectors `[B, D]`."""
 
     @abstractmethod
     def distance(self, student: Tensor, wanted: Tensor) -> Tensor:
@@ -43,7 +49,10 @@ class ByClasses(Comparison):
 
     def read(self, method: Method, images: Tensor) -> tuple[Tensor, ...]:
         assert method.classifier is not None
-        return (method.classifier(images).float(),)  # or differences of scores would be those of a short format
+        return (self.see(method.classifier(images)),)
+
+    def see(self, said: Tensor) -> Tensor:
+        return said.float()  # or differences of scores would be those of a short format
 
     def distance(self, student: Tensor, wanted: Tensor) -> Tensor:
         return distillation_of_each(student, wanted, self.temperature)
@@ -65,7 +74,10 @@ class ByRelations(Comparison):
     """Whether vectors after every block are compared, not only the last."""
 
     def read(self, method: Method, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(cosines_to_others(rows) for rows in _vectors(method, images, self.every_depth))
+        return tuple(self.see(rows) for rows in _vectors(method, images, self.every_depth))
+
+    def see(self, said: Tensor) -> Tensor:
+        return cosines_to_others(said)
 
     def distance(self, student: Tensor, wanted: Tensor) -> Tensor:
         return _divergence(student / self.student_temperature, wanted / self.teacher_temperature)
@@ -88,9 +100,12 @@ class ByAnchors(Comparison):
 
     def read(self, method: Method, images: Tensor) -> tuple[Tensor, ...]:
         (rows,) = _vectors(method, images, every_depth=False)
-        rows = unit(rows)
+        return (self.see(rows),)
+
+    def see(self, said: Tensor) -> Tensor:
+        rows = unit(said)
         with torch.autocast(rows.device.type, enabled=False):
-            return (rows @ self.anchors.to(rows).T,)
+            return rows @ self.anchors.to(rows).T
 
     def distance(self, student: Tensor, wanted: Tensor) -> Tensor:
         return _divergence(student / self.student_temperature, wanted / self.teacher_temperature)
@@ -106,13 +121,33 @@ class ByDirections(Comparison):
     every_depth: bool = False
 
     def read(self, method: Method, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(unit(rows) for rows in _vectors(method, images, self.every_depth))
+        return tuple(self.see(rows) for rows in _vectors(method, images, self.every_depth))
+
+    def see(self, said: Tensor) -> Tensor:
+        return unit(said)
 
     def distance(self, student: Tensor, wanted: Tensor) -> Tensor:
         return 1.0 - F.cosine_similarity(student, wanted.detach(), dim=1)
 
     def join(self, teachers: Sequence[Tensor]) -> Tensor:
         return cloned(teachers)
+
+
+def choose_comparison(room: Classroom, config: DistillingConfig, core: Method) -> Comparison:
+    """What the settings compare, for a core of this kind."""
+    kind = config.compare
+    if kind == "auto":
+        kind = "classes" if room.template.classifier is not None else "relations"
+    if kind == "classes":
+        return ByClasses(config.temperature)
+    if kind == "directions":
+        return ByDirections(config.every_depth)
+    if kind == "anchors":
+        rows = room.learnt[: config.anchors]
+        with torch.no_grad():
+            vectors = torch.cat([learning_encoder(core)(images) for images in room.images(rows)])
+        return ByAnchors(unit(vectors), config.relation_temperature, config.target_temperature)
+    return ByRelations(config.relation_temperature, config.target_temperature, config.every_depth)
 
 
 def _vectors(method: Method, images: Tensor, every_depth: bool) -> tuple[Tensor, ...]:

@@ -96,3 +96,10 @@ def recompute_norms(method: Method, batches: Iterable[Batch], steps: int) -> Non
             norm.momentum = momentum
         for part, mode in modes:
             part.training = mode
+
+
+def hold_norms(method: Method) -> None:
+    """Batch normalization uses the statistics it has, and keeps them."""
+    for part in method.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval()

@@ -7,17 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch.nn import functional as F
 
-from stillhouse.edge.learning.classroom import Classroom
-from stillhouse.edge.learning.descent import own_loss
 from stillhouse.edge.learning.gate import accuracy
+from stillhouse.edge.learning.hearing import Hearing
 from stillhouse.edge.learning.rules import calibrated_loss
+from stillhouse.edge.lesson import State
 from stillhouse.evaluation.knn import classify
 from stillhouse.evaluation.split import thin
 from stillhouse.health import effective_rank
-from stillhouse.methods.method import Method
 
 K, TEMPERATURE, BANK = 20, 0.07, 2000
 
@@ -33,14 +31,14 @@ class Verdict:
 
 
 class Judge(ABC):
-    """Looks at a core that is asked only, on images held out."""
+    """Looks at a core on images held out."""
 
     @abstractmethod
-    def verdict(self, method: Method) -> Verdict:
+    def verdict(self, state: State) -> Verdict:
         """For decisions."""
 
     @abstractmethod
-    def scores(self, method: Method) -> Mapping[str, float]:
+    def scores(self, state: State) -> Mapping[str, float]:
         """For people; the first one is the one to keep up."""
 
 
@@ -48,16 +46,16 @@ class Judge(ABC):
 class ClassJudge(Judge):
     """A core that tells classes: what it knows at its best temperature, and accuracy."""
 
-    room: Classroom
+    hearing: Hearing
 
-    def verdict(self, method: Method) -> Verdict:
-        scores = self.room.scores(method)
-        return Verdict(calibrated_loss(scores, self.room.known), accuracy(scores, self.room.known))
+    def verdict(self, state: State) -> Verdict:
+        scores, known = self.hearing.of(state).scores, self.hearing.room.known
+        return Verdict(calibrated_loss(scores, known), accuracy(scores, known))
 
-    def scores(self, method: Method) -> Mapping[str, float]:
-        scores = self.room.scores(method)
-        loss = F.cross_entropy(scores.double(), self.room.known).item()
-        return {"accuracy": accuracy(scores, self.room.known), "cross_entropy": loss}
+    def scores(self, state: State) -> Mapping[str, float]:
+        scores, known = self.hearing.of(state).scores, self.hearing.room.known
+        loss = F.cross_entropy(scores.double(), known).item()
+        return {"accuracy": accuracy(scores, known), "cross_entropy": loss}
 
 
 @dataclass(frozen=True)
@@ -68,37 +66,26 @@ class VectorJudge(Judge):
     server's as the bank).
     """
 
-    room: Classroom
+    hearing: Hearing
 
-    def verdict(self, method: Method) -> Verdict:
-        vectors = self.room.vectors(method)[0].double()
-        return Verdict(self._loss(method), effective_rank(vectors).item() / vectors.shape[1])
+    def verdict(self, state: State) -> Verdict:
+        heard = self.hearing.of(state)
+        vectors = heard.vectors[0].double()
+        return Verdict(heard.own_loss, effective_rank(vectors).item() / vectors.shape[1])
 
-    def scores(self, method: Method) -> Mapping[str, float]:
-        vectors = self.room.vectors(method)[0]
-        rest = {"minus_loss": -self._loss(method), "effective_rank": effective_rank(vectors.double()).item()}
-        bank = thin(self.room.learnt, BANK)
-        known, wanted = self.room.labels.of[bank], self.room.labels.of[self.room.held_out]
-        if len(self.room.labels.classes) < 2 or bool((known < 0).any()) or bool((wanted < 0).any()):
+    def scores(self, state: State) -> Mapping[str, float]:
+        heard, room = self.hearing.of(state), self.hearing.room
+        rest = {"minus_loss": -heard.own_loss, "effective_rank": effective_rank(heard.vectors[0].double()).item()}
+        bank = thin(room.learnt, BANK)
+        known, wanted = room.labels.of[bank], room.labels.of[room.held_out]
+        if len(room.labels.classes) < 2 or bool((known < 0).any()) or bool((wanted < 0).any()):
             return rest
         found = classify(
-            self.room.embed(method, self.room.held_out),
-            self.room.embed(method, bank),
-            known,
-            k=K,
-            temperature=TEMPERATURE,
+            room.embed(heard.method, room.held_out), room.embed(heard.method, bank), known, k=K, temperature=TEMPERATURE
         )
         return {"knn": accuracy(F.one_hot(found).double(), wanted), **rest}
 
-    @torch.no_grad()
-    def _loss(self, method: Method) -> float:
-        """Mean over the images held out of the method's own loss."""
-        own, total = own_loss(method), 0.0
-        for batch in self.room.views(method.views):
-            total += own(batch, 1.0).item() * len(batch.index)
-        return total / len(self.room.held_out)
 
-
-def judge_for(room: Classroom) -> Judge:
+def judge_for(hearing: Hearing) -> Judge:
     """The judge that suits the core and what is known of the images held out."""
-    return ClassJudge(room) if room.classifies else VectorJudge(room)
+    return ClassJudge(hearing) if hearing.room.classifies else VectorJudge(hearing)

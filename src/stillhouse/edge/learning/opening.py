@@ -11,13 +11,14 @@ from stillhouse.recipes.recipe import read_recipe
 
 
 def open_teaching(beginning: Beginning) -> Teaching:
-    """The lesson of a service: its images, of which a share is held out, its method, its rule and its first weights.
+    """The lesson of a service: its images, held out and asked about as the settings say, its method, rule and weights.
 
     Raises:
         SettingsError, DataError: a setting of the lesson, the recipe or the images are wrong.
     """
     config = read_lesson(beginning.settings)
-    return Teaching(open_classroom(read_recipe(beginning.recipe), config.held_out), config, beginning.weights)
+    room = open_classroom(read_recipe(beginning.recipe), config.held_out, config.answers.images)
+    return Teaching(room, config, beginning.weights)
 
 
 def read_lesson(settings: Mapping[str, Any]) -> EdgeConfig:

@@ -49,6 +49,12 @@ class Desk:
         path = await run_sync(self._service.model, node, lease)
         return _Counted(FileResponse(path, media_type="application/octet-stream"), self._service, node, lease)
 
+    async def questions(self, request: Request) -> ASGIApp:
+        """`GET /v1/lease/{id}/questions`, whole or from an offset on."""
+        node, lease = await self._admit(request), request.path_params["lease"]
+        path = await run_sync(self._service.questions, node, lease)
+        return _Counted(FileResponse(path, media_type="application/octet-stream"), self._service, node, lease)
+
     async def beat(self, request: Request) -> Response:
         """`POST /v1/lease/{id}/beat`."""
         node, lease = await self._admit(request), request.path_params["lease"]

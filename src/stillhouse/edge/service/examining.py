@@ -5,6 +5,7 @@ import logging
 from sqlalchemy import func, select
 
 from stillhouse.edge.lesson import Arrival, Decision, Lesson, State
+from stillhouse.edge.service.asking import read_answers
 from stillhouse.edge.service.database import Database
 from stillhouse.edge.service.folder import StateFolder, digest_of_file
 from stillhouse.edge.service.leases import Lease
@@ -26,6 +27,7 @@ class Examiner:
 
     def __init__(self, database: Database, folder: StateFolder, lesson: Lesson) -> None:
         self._database, self._folder, self._lesson = database, folder, lesson
+        self._asks = lesson.terms().questions is not None
 
     def examine(self, lease: Lease, version: int, core: State) -> tuple[Arrival | None, Decision]:
         """What a return is, and whether it may teach; None where it is not even read.
@@ -47,13 +49,14 @@ class Examiner:
         try:
             sent_now = lease.version == version
             base = core if sent_now else self._folder.read_version(lease.version, lease.base_digest)
-            state = read_return(body, base)
+            answers = read_answers(body) if self._asks else None
+            state = read_return(body, base) if answers is None else {}
         except RunError as error:
             log.error("lease %s: %s", lease.id, error)
             return None, Decision(accepted=False, reason="the clone was damaged on the server's disk")
         except MalformedReturnError as error:
             return None, Decision(accepted=False, reason=str(error), hostile=True)
-        arrival = Arrival(lease.node, lease.version, version - lease.version, state, base)
+        arrival = Arrival(lease.node, lease.version, version - lease.version, state, base, answers)
         try:
             return arrival, self._lesson.examine(core, arrival)
         except Exception as error:  # whatever a stranger's weights break in there, the service goes on

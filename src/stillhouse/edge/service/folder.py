@@ -1,6 +1,6 @@
 """The state folder of a service: the core's versions, and returns on their way in.
 
-STATE/  core.toml  start.safetensors  edge.db  authority/
+STATE/  core.toml  start.safetensors  questions.safetensors  edge.db  authority/
         versions/00000012-DIGEST.safetensors    each kept until the last lease of it has ended
         spool/LEASE.part, LEASE-DIGEST.safetensors
 
@@ -43,6 +43,11 @@ class StateFolder:
     def start_file(self) -> Path:
         """The weights that the core begins from."""
         return self.path / "start.safetensors"
+
+    @property
+    def questions_file(self) -> Path:
+        """Images that devices may be asked about; written anew at every start."""
+        return self.path / "questions.safetensors"
 
     @property
     def authority(self) -> Path:

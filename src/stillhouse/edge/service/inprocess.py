@@ -5,6 +5,7 @@ For simulations and tests: nothing waits, and time is the clock's.
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -33,7 +34,15 @@ class InProcess:
     def model(self, lease: str, offset: int = 0) -> bytes:
         """The clone's file from `offset` on."""
         node = self._admitted("GET", f"/v1/lease/{lease}/model")
-        with open(self.service.model(node, lease), "rb") as file:
+        return self._read(node, lease, self.service.model(node, lease), offset)
+
+    def questions(self, lease: str, offset: int = 0) -> bytes:
+        """The questions' file from `offset` on."""
+        node = self._admitted("GET", f"/v1/lease/{lease}/questions")
+        return self._read(node, lease, self.service.questions(node, lease), offset)
+
+    def _read(self, node: str, lease: str, path: Path, offset: int) -> bytes:
+        with open(path, "rb") as file:
             file.seek(offset)
             content = file.read()
         self.service.count(node, lease, down=len(content))

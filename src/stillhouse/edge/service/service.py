@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillhouse.edge.lesson import Lesson
+from stillhouse.edge.service.asking import Asking
 from stillhouse.edge.service.clock import Clock, RealClock
 from stillhouse.edge.service.database import Database
 from stillhouse.edge.service.folder import StateFolder
@@ -40,6 +41,12 @@ class Grant:
     """Seconds between heartbeats."""
     late: str
     """Whether a return may come after the deadline: accept or refuse."""
+    largest_change: float = 0.0
+    """As in `lesson.Terms`."""
+    questions: str = ""
+    """SHA-256 of the questions' file; empty where nothing is asked."""
+    questions_size: int = 0
+    """Its bytes."""
 
 
 def unwatched(step: str) -> None:
@@ -78,6 +85,7 @@ class Service:
         self.folder.make()
         with ExitStack() as opening:
             opening.callback(os.close, self.folder.lock())
+            self._asking = Asking.lay_out(self.folder.questions_file, lesson.terms())
             self.database = Database(url or self.folder.database_url)
             opening.callback(self.database.close)
             self.database.lock()
@@ -110,14 +118,20 @@ class Service:
         Raises:
             Wait: enough clones are out, or returns of this node wait to teach, or the disk is nearly full.
         """
-        lease = self._lending.lend(node, free_bytes(self.folder.path))
+        lease, asked = self._lending.lend(node, free_bytes(self.folder.path)), self._asking
         terms = (lease.window, self.config.beat_seconds, self.config.late)
-        return Grant(lease.id, lease.version, lease.base_digest, lease.base_size, *terms)
+        asks = (asked.largest_change, asked.digest, asked.size)
+        return Grant(lease.id, lease.version, lease.base_digest, lease.base_size, *terms, *asks)
 
     def model(self, node: str, lease_id: str) -> Path:
         """The file of the clone, for reading; `Gone` where the lease is not out any more."""
         lease = self._lending.look_out(node, lease_id)
         return self.folder.fetch(self.folder.version_file(lease.version, lease.base_digest))
+
+    def questions(self, node: str, lease_id: str) -> Path:
+        """The file of the questions, for reading; `Gone` as for `model`, `Conflict` where nothing is asked."""
+        self._lending.look_out(node, lease_id)
+        return self._asking.file()
 
     def beat(self, node: str, lease_id: str) -> float:
         """Hear that the node still works: seconds left until its deadline.

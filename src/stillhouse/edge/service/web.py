@@ -47,6 +47,7 @@ def edge_app(service: Service, recipe: Table, config: WebConfig = WebConfig()) -
         routes=[
             Route("/v1/lease", desk.lease, methods=["POST"]),
             Route("/v1/lease/{lease}/model", desk.model, methods=["GET"]),
+            Route("/v1/lease/{lease}/questions", desk.questions, methods=["GET"]),
             Route("/v1/lease/{lease}/beat", desk.beat, methods=["POST"]),
             Route("/v1/lease/{lease}/result", desk.offset, methods=["HEAD"]),
             Route("/v1/lease/{lease}/result", desk.result, methods=["PUT"]),
