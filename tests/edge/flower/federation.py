@@ -1,5 +1,6 @@
 """A federation of real processes on this machine: a SuperLink, its executor, SuperNodes, and `flwr run`."""
 
+import json
 import os
 import re
 import signal
@@ -85,14 +86,31 @@ class Federation:
         link = ("--insecure", "--superlink", self.address)
         self.start(name, "flower-supernode", *link, *runtime, "--node-config", told)
 
-    def run(self, **config: str | int) -> None:
-        """Let the federation run the app."""
+    def run(self, **config: str | int) -> str:
+        """Let the federation run the app; the run's number."""
         app = self.folder / "app"
         app.mkdir()
         (app / "pyproject.toml").write_text(app_file())
-        told = " ".join(f'{key}="{value}"' if isinstance(value, str) else f"{key}={value}" for key, value in config.items())
-        command = [str(Path(sys.executable).parent / "flwr"), "run", str(app), "here", "--run-config", told]
-        subprocess.run(command, check=True, env=dict(self.environment), cwd=self.folder, timeout=60)
+        told = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
+        answer = json.loads(self.flwr("run", str(app), "here", "--run-config", told, "--format", "json"))
+        return str(answer["run-id"])
+
+    def stop(self, run: str) -> None:
+        """End a run, and see that its process has ended."""
+        self.flwr("stop", run, "here")
+        until = time.monotonic() + 60
+        while "finished" not in self.flwr("list", "here", "--run-id", run, "--format", "json"):
+            assert time.monotonic() < until, self.told()
+            time.sleep(0.5)
+
+    def flwr(self, *words: str) -> str:
+        """What a command of Flower prints."""
+        command = [str(Path(sys.executable).parent / "flwr"), *words]
+        done = subprocess.run(
+            command, env=dict(self.environment), cwd=self.folder, timeout=120, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.told()}"
+        return done.stdout
 
     def told(self) -> str:
         """All logs, for when something goes wrong."""
@@ -110,7 +128,8 @@ def federation(folder: Path) -> Iterator[Federation]:
     (folder / "home/config.toml").write_text(f'[superlink.here]\naddress = "{running.address}"\ninsecure = true\n')
     try:
         running.start(
-            "superlink", "flower-superlink", "--insecure", "--isolation", "process", "--database", str(folder / "link.db"),
+            "superlink", "flower-superlink", "--insecure", "--isolation", "process",
+            "--database", str(folder / "link.db"),
             "--disable-runtime-dependency-installation", "--host", "127.0.0.1", "--port", str(running.port),
         )  # fmt: skip
         wait_for_port(running.port)

@@ -13,10 +13,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from annotated_types import Ge, Len
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from stillhouse.config import build
 from stillhouse.edge.device.limits import Limits, parse_size
 from stillhouse.edge.device.privacy import PrivacyConfig
 from stillhouse.edge.device.terms import Lease, read_lease
@@ -28,8 +31,8 @@ LEASE, CLONE, RETURN = "lease", "clone", "return"
 """Records of a message."""
 WEIGHTS = "weights"
 """The one array of a record: Flower sends each array by itself, in many requests."""
-OPTIONS = ("data", "state", "max-memory", "max-minutes", "only-idle", "clip", "noise")
 FLOWERS_OWN = ("partition-id", "num-partitions")
+"""In the config of many SuperNodes, and of no use here."""
 
 log = logging.getLogger("stillhouse.edge")
 
@@ -49,69 +52,57 @@ def unpacked(content: RecordDict, name: str) -> bytes:
     return bytes(record[WEIGHTS].data)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What a device gives, from its node config.
+    """What a device gives; in `--node-config` with dashes, as `max-minutes=20`."""
 
-    Args:
-        config: `--node-config` of the SuperNode.
-
-    Raises:
-        SettingsError: an option is unknown, wrong or missing.
-    """
-
-    config: Mapping[str, object]
-
-    def __post_init__(self) -> None:
-        if unknown := sorted(set(self.config) - {*OPTIONS, *FLOWERS_OWN}):
-            raise SettingsError(f"--node-config: {unknown[0]} is not known; known are {', '.join(OPTIONS)}")
-        if not self._text("data"):
-            raise SettingsError("--node-config: names no images; add data=\"/path/to/images\"")
-        if bool(self._number("clip")) != bool(self._number("noise")):
-            raise SettingsError("--node-config: only one of clip and noise keeps nothing private; give both")
-        if self.privacy and not self._text("state"):
-            raise SettingsError(
-                "--node-config: clip and noise keep an account of what was told; add state=\"/path/to/a/folder\""
-            )
-
-    @property
-    def data(self) -> str:
-        """URI of the images."""
-        return self._text("data")
+    data: Annotated[str, Len(1)]
+    """URI of its images."""
+    state: str = ""
+    """Folder for what is underway; one that goes away after each visit when empty."""
+    max_memory: str = ""
+    max_minutes: Annotated[float, Ge(0)] = 0.0
+    only_idle: bool = False
+    clip: Annotated[float, Ge(0)] = 0.0
+    noise: Annotated[float, Ge(0)] = 0.0
 
     @property
     def limits(self) -> Limits:
         """What a visit may take of the machine."""
-        memory = self._text("max-memory")
-        return Limits(
-            max_bytes=parse_size(memory) if memory else 0,
-            max_minutes=self._number("max-minutes"),
-            only_idle=bool(self.config.get("only-idle", False)),
-        )
+        memory = parse_size(self.max_memory) if self.max_memory else 0
+        return Limits(max_bytes=memory, max_minutes=self.max_minutes, only_idle=self.only_idle)
 
     @property
     def privacy(self) -> PrivacyConfig | None:
         """How much may be told; None tells all that was learnt."""
-        clip = self._number("clip")
-        return PrivacyConfig(clip=clip, noise=self._number("noise")) if clip else None
+        return PrivacyConfig(clip=self.clip, noise=self.noise) if self.clip else None
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """Where a visit lies; one that goes away afterwards unless `state` names it."""
-        if state := self._text("state"):
-            yield Path(state)
+        """Where a visit lies."""
+        if self.state:
+            yield Path(self.state)
             return
         with tempfile.TemporaryDirectory(prefix="stillhouse-") as temporary:
             yield Path(temporary)
 
-    def _text(self, name: str) -> str:
-        return str(self.config.get(name, ""))
 
-    def _number(self, name: str) -> float:
-        value = self.config.get(name, 0.0)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-            raise SettingsError(f"--node-config: {name} is {value!r}; give a number that is 0 or more")
-        return float(value)
+def read_terms(config: Mapping[str, object]) -> Terms:
+    """What a device gives, from the node config of its SuperNode.
+
+    Raises:
+        SettingsError: an option is unknown, wrong or missing.
+    """
+    terms = build(
+        Terms,
+        {name.replace("-", "_"): value for name, value in config.items() if name not in FLOWERS_OWN},
+        "node-config.",
+    )
+    if bool(terms.clip) != bool(terms.noise):
+        raise SettingsError("node-config: only one of clip and noise keeps nothing private; give both")
+    if terms.privacy and not terms.state:
+        raise SettingsError("node-config.state: clip and noise keep an account of what was told; name a folder for it")
+    return terms
 
 
 def visit(clone: bytes, lease: Lease, terms: Terms) -> bytes:
@@ -128,7 +119,9 @@ def visit(clone: bytes, lease: Lease, terms: Terms) -> bytes:
     """
     until = time.monotonic() + lease.deadline
     if hashlib.sha256(clone).hexdigest() != lease.digest:
-        raise RunError(f"clone of version {lease.version}: it is not the file that was lent; tell the owner of the core")
+        raise RunError(
+            f"clone of version {lease.version}: it is not the file that was lent; tell the owner of the core"
+        )
     with terms.folder() as folder:
         here = Visit(folder / "visit")
         here.begin(lease, time.time() + lease.deadline)
@@ -155,7 +148,7 @@ def train(message: Message, context: Context) -> Message:
     """
     try:
         lease = read_lease(json.loads(str(message.content[LEASE][LEASE])))
-        content = visit(unpacked(message.content, CLONE), lease, Terms(context.node_config))
+        content = visit(unpacked(message.content, CLONE), lease, read_terms(context.node_config))
     except Exception as error:  # whatever it is, its words stay here
         log.exception("no return")
         raise RuntimeError(f"no return ({type(error).__name__}); the node's own log says why") from None

@@ -181,7 +181,9 @@ def tell(sentence: str) -> None:
 def _read_config(config: Mapping[str, object]) -> tuple[Path, int]:
     state, versions = config.get("state"), config.get("versions", 0)
     if not isinstance(state, str) or not Path(state).is_absolute():
-        raise SettingsError("--run-config: state must be the absolute path of a folder that `stillhouse edge init` made")
+        raise SettingsError(
+            "--run-config: state must be the absolute path of a folder that `stillhouse edge init` made"
+        )
     if isinstance(versions, bool) or not isinstance(versions, int) or versions < 0:
         raise SettingsError(f"--run-config: versions is {versions!r}; give a whole number, or 0 for no end")
     return Path(state), versions
