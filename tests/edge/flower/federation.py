@@ -96,12 +96,17 @@ class Federation:
         return str(answer["run-id"])
 
     def stop(self, run: str) -> None:
-        """End a run, and see that its process has ended."""
+        """End a run."""
         self.flwr("stop", run, "here")
         until = time.monotonic() + 60
-        while "finished" not in self.flwr("list", "here", "--run-id", run, "--format", "json"):
+        while not self.status(run).startswith("finished"):
             assert time.monotonic() < until, self.told()
             time.sleep(0.5)
+
+    def status(self, run: str) -> str:
+        """Of a run."""
+        (known,) = json.loads(self.flwr("list", "here", "--run-id", run, "--format", "json"))["runs"]
+        return str(known["status"])
 
     def flwr(self, *words: str) -> str:
         """What a command of Flower prints."""

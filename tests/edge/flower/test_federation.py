@@ -31,7 +31,7 @@ TINY = {
     "training.health_steps": 0,
 }
 TERMS = {"leases.beat_seconds": 2, "leases.allowed_fall": 1e9}
-LONGEST = 300.0
+LONGEST = 600.0
 """Seconds for everything; far less on a machine that does nothing else."""
 
 Lease = tuple[str, str, str, int, int]

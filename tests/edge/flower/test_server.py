@@ -104,9 +104,18 @@ def test_a_node_that_is_there_and_says_nothing_has_until_its_deadline(world: Wor
     assert world.device.lost == 0
     world.fleet.clock.advance(world.fleet.terms.deadline_ceiling)
     world.steps()
-    assert (world.device.lost, len(world.nodes.sent)) == (1, 1), "a lease that ended takes no return any more"
+    assert (world.device.lost, len(world.nodes.sent)) == (1, 2), "what it still brings would not be taken"
+
+
+def test_the_next_clone_waits_for_the_return_to_teach_but_not_for_long(world: World) -> None:
     world.steps()
-    assert len(world.nodes.sent) == 2
+    world.nodes.bring_back()
+    patience = int(world.fleet.terms.silent_seconds / POLL_SECONDS)
+    for _ in range(patience - 1):
+        world.federation.step()
+    assert (world.device.doing, len(world.nodes.sent)) == ("spooled", 1)
+    world.federation.step()
+    assert (world.device.doing, len(world.nodes.sent)) == ("out", 2)
 
 
 @pytest.mark.parametrize(

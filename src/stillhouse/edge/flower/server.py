@@ -1,7 +1,7 @@
 """A core learns through a Flower federation: the `ServerApp` that lends clones to SuperNodes, each at its own pace.
 
-Leases, ledger, gate and versions are those of `Service`; Flower carries clones and returns. A node is sent a clone as
-soon as it has none, and nobody is waited for. Signs of life are those that SuperNodes give the SuperLink.
+Leases, ledger, gate and versions are those of `Service`; Flower carries clones and returns. A node is sent a
+clone as soon as what it brought has taught, and nobody else is waited for. Whoever is online for the SuperLink is alive.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ class Sent:
     message: str
     """Flower's name of the message; empty where no reply can come any more."""
     patience: float
-    """Seconds for which a reply is still awaited from a node that is there, once the lease is lost."""
+    """Seconds for which the node gets no other while it is there: until its return has taught, or comes late."""
 
 
 class Federation:
@@ -68,13 +68,13 @@ class Federation:
             self._known = set(connection.execute(select(nodes.c.name)).scalars())
 
     def step(self) -> None:
-        """Lend a clone to whoever is there and has none, take what has come, let go of what is lost."""
+        """Take what has come, let go of what is lost, lend a clone to whoever is there and has none."""
         online = {node.node_id: node.last_activated_at for node in self._grid.get_nodes()}
+        for number, sent in list(self._out.items()):
+            self._attend(number, sent, online.get(number))
         for number, activated in online.items():
             if number not in self._out:
                 self._send(number, activated)
-        for number, sent in list(self._out.items()):
-            self._attend(number, sent, online.get(number))
         self._service.tick()
 
     def _send(self, number: int, activated: str) -> None:
@@ -119,9 +119,9 @@ class Federation:
             with suppress(Gone):
                 self._service.beat(node, lease)
         known = self._service.state(node, lease)
-        if known.state == "lost" and activated is not None:
+        if known.state != "out" and activated is not None:
             sent.patience -= POLL_SECONDS
-        is_over = not sent.message or sent.patience <= 0
+        is_over = sent.patience <= 0 or (known.state == "lost" and not sent.message)
         if known.final or (known.state != "out" and is_over):
             del self._out[number]
 
