@@ -1,7 +1,7 @@
 """A core learns through a Flower federation: the `ServerApp` that lends clones to SuperNodes, each at its own pace.
 
-Leases, ledger, gate and versions are those of `Service`; Flower carries clones and returns. A node is sent a
-clone as soon as what it brought has taught, and nobody else is waited for. Whoever is online for the SuperLink is alive.
+Leases, ledger, gate and versions are those of `Service`; Flower carries clones and returns. A node is sent a clone as
+soon as what it brought has taught, and nobody else is waited for. Whoever is online for the SuperLink is alive.
 """
 
 import hashlib
