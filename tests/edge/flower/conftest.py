@@ -1,15 +1,11 @@
-"""A task of Flower, which its messages ask for."""
-
-from importlib.util import find_spec
+"""A task of Flower, for tests that hold its messages in their hands."""
 
 import pytest
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process is a task, as those that Flower starts."""
-    if find_spec("flwr") is None:
-        return
+    """This process is a task, as those that Flower starts; its messages ask for one."""
     from flwr.supercore.task_identity import TaskIdentity
 
     for name in ("_run_id", "_node_id", "_task_id"):

@@ -22,6 +22,8 @@ from tests.edge.device.conftest import RECIPE, cache, images, model
 
 __all__ = ["cache", "images", "model"]
 
+pytestmark = pytest.mark.usefixtures("task")
+
 
 def lent(model: bytes, **changes: Any) -> Lease:
     lease = Lease(

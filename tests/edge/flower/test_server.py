@@ -20,6 +20,8 @@ from stillhouse.edge.service.status import Device
 from stillhouse.errors import SettingsError
 from tests.edge.service.fleet import TERMS, Fleet, changed
 
+pytestmark = pytest.mark.usefixtures("task")
+
 NODE = 7
 
 
