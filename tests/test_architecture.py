@@ -17,12 +17,26 @@ MAY_IMPORT = {
     "networks": set(),
     "data": set(),
     "report": set(),
+    "export": {"networks"},
     "methods": {"losses", "networks", "data"},
     "training": {"methods", "networks", "data"},
     "evaluation": {"networks", "data"},
-    "recipes": {"training", "evaluation", "methods", "networks", "data"},
+    "recipes": {"export", "training", "evaluation", "methods", "networks", "data"},
     "edge": {"recipes", "training", "evaluation", "methods", "networks", "data", "losses"},
-    "cli": {"edge", "recipes", "report", "training", "evaluation", "methods", "networks", "data", "losses"},
+    "embeddings": {"recipes", "evaluation", "networks", "data"},
+    "cli": {
+        "edge",
+        "embeddings",
+        "export",
+        "recipes",
+        "report",
+        "training",
+        "evaluation",
+        "methods",
+        "networks",
+        "data",
+        "losses",
+    },
 }
 
 

@@ -38,3 +38,8 @@ class Interrupted(StillhouseError):  # noqa: N818 (not an error, but leaves the 
     """A signal stopped the run after it was saved."""
 
     exit_code = 130
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

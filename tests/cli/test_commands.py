@@ -102,6 +102,18 @@ def test_from_images_to_a_report(tmp_path: Path, stillhouse: Stillhouse) -> None
     assert {(r["subject"], r["block"]) for r in evaluation["results"]} == {
         ("encoder", 1), ("encoder", 2), ("untrained", 1), ("untrained", 2), ("pixels", 0),
     }  # fmt: skip
+    words = (tmp_path / "run/encoder/README.md").read_text()
+    assert "# vit_nano, trained without labels by sdssl-simclr" in words
+    assert "| 2 | linear(" in words
+    exported = stillhouse("export", "run", "--to", "timm", "--out", "given", "--exit", "1", "--license", "mit")
+    assert "written: given/model.safetensors" in exported.stdout
+    assert "digits#train" in exported.stdout
+    assert 'license: "mit"' in (tmp_path / "given/README.md").read_text()
+    assert "| 1 | knn" in (tmp_path / "given/README.md").read_text()
+    for wrong, code in (("--exit=9", 2), ("--data=nowhere", 3), ("--to=tflite", 2)):
+        stillhouse("export", "run", "--to", "timm", "--out", "other", wrong, code=code)
+    stillhouse("export", "nowhere", "--to", "timm", "--out", "other", code=4)
+    assert not (tmp_path / "other").exists()
     reported = stillhouse("report", "run")
     assert "report.html" in reported.stdout
     assert (tmp_path / "run/report.html").stat().st_size > 10_000

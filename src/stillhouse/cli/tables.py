@@ -1,11 +1,15 @@
 """Tables for the terminal."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Column, Table
 
 from stillhouse.config import to_toml
 from stillhouse.evaluation.results import Evaluation, Result
+from stillhouse.export.exporting import Exported
 from stillhouse.methods.table import METHODS, SUM
+from stillhouse.recipes.benching import Benched
 from stillhouse.recipes.recipe import find_recipe, shipped_recipes
 
 
@@ -30,6 +34,33 @@ def recipes_table() -> None:
             about.get("summary", ""),
             about.get("expected", ""),
         )
+    Console().print(table)
+
+
+def export_table(exported: Exported) -> None:
+    """Print how close every output is to the live encoder."""
+    count = exported.agreements[0].images
+    title = f"beside the live encoder, on {count} images ({exported.images})"
+    table = Table(
+        "output", "largest difference", "cosine", "same nearest neighbour", box=None, title=title, title_justify="left"
+    )
+    for agreement in exported.agreements:
+        cosine, same = f"{agreement.cosine:.7f}", f"{agreement.neighbours:.1%}"
+        table.add_row(agreement.name, f"{agreement.max_difference:.2g}", cosine, same)
+    Console().print(table)
+
+
+def bench_table(rows: Sequence[Benched]) -> None:
+    """Print a row per network: milliseconds of a batch of 1 and of 32 (median, 90th percentile), MB, accuracy."""
+    heads = ["format", "outputs", "1 image: ms", "p90", "32 images: ms", "p90", "peak MB", "file MB", "k-NN %"]
+    table = Table(Column("network", overflow="fold"), *heads, box=None)
+    for row in rows:
+        cost = row.cost
+        times = [f"{cost.milliseconds[size][kind]:.2f}" for size in ("1", "32") for kind in ("median", "p90")]
+        kind = f"{cost.format} {cost.precision}".strip()
+        sizes = [f"{number / 1e6:.1f}" for number in (cost.peak_bytes, cost.size_bytes)]
+        accuracies = " ".join(f"{100 * accuracy:.2f}" for accuracy in row.accuracy.values())
+        table.add_row(cost.path, kind, " ".join(cost.outputs), *times, *sizes, accuracies)
     Console().print(table)
 
 

@@ -3,11 +3,15 @@
 import io
 import struct
 import warnings
+from collections.abc import Callable
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
+
+T = TypeVar("T")
 
 MAX_PIXELS = 90_000_000
 SHRINK_GAP = 2.0
@@ -44,15 +48,12 @@ def decode(content: bytes, size: int) -> tuple[NDArray[np.uint8], tuple[int, int
     Raises:
         BadImage: empty, unknown, truncated, too large or broken.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            image = _open(content)
-            return _square(image, size)
-        except BadImage:
-            raise
-        except Exception as error:  # parsers of hostile bytes fail in many ways; each one is a reason, none a crash
-            raise BadImage(_reason(error)) from error
+    return _faithfully(lambda: _square(_open(content), size))
+
+
+def square(image: Image.Image, size: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """The same for an image that Pillow has opened, or made."""
+    return _faithfully(lambda: _square(image, size))
 
 
 def probe(content: bytes) -> tuple[int, int]:
@@ -61,15 +62,20 @@ def probe(content: bytes) -> tuple[int, int]:
     Raises:
         BadImage: empty or unknown.
     """
+    image = _faithfully(lambda: _open(content))
+    return image.height, image.width
+
+
+def _faithfully(act: Callable[[], T]) -> T:
+    """Do what may fail on a bad image, without warnings; parsers of hostile bytes fail in many ways."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image = _open(content)
+            return act()
         except BadImage:
             raise
-        except Exception as error:  # as in decode
+        except Exception as error:  # each one is a reason, none a crash
             raise BadImage(_reason(error)) from error
-    return image.height, image.width
 
 
 @cache

@@ -3,7 +3,7 @@
 Letters: N images, D_l width after block l.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,21 +54,46 @@ def extract(
     """
     rows = torch.arange(len(store)) if rows is None else rows
     device = device_of(encoder)
+    blocks = [torch.empty(len(rows), dim, device=device) for dim in encoder.block_dims]
+    labels, kept = [torch.empty(0, dtype=torch.int64, device=device)], [torch.empty(0, dtype=torch.int64)]
+    count = 0
+    for found in stream(encoder, store, rows, batch_size=batch_size, bf16=bf16, progress=progress):
+        stop = count + len(found.kept)
+        for block, vectors in zip(blocks, found.blocks, strict=True):
+            block[count:stop] = vectors
+        labels.append(found.labels)
+        kept.append(found.kept)
+        count = stop
+    return LayerFeatures(tuple(block[:count] for block in blocks), torch.cat(labels), torch.cat(kept))
+
+
+def stream(
+    encoder: Encoder,
+    store: ImageStore,
+    rows: Tensor | None = None,
+    *,
+    batch_size: int = 512,
+    bf16: bool = False,
+    progress: Share = lambda share: None,
+) -> Iterator[LayerFeatures]:
+    """What `extract` gives, batch by batch, so that memory does not grow with the number of images.
+
+    `kept` counts in `rows` as a whole. Arguments and errors are those of `extract`.
+    """
+    rows = torch.arange(len(store)) if rows is None else rows
+    device = device_of(encoder)
     chunks = torch.split(rows, batch_size)
     pixels = (center_view(batch, encoder.image_size) for batch in store.batches(chunks))
-    blocks = [torch.empty(len(rows), dim, device=device) for dim in encoder.block_dims]
     start = 0
-    for vectors in forward(encoder, pixels, bf16=bf16):
-        stop = start + len(vectors[0])
-        for block, vector in zip(blocks, vectors, strict=True):
-            block[start:stop] = vector
-        start = stop
-        progress(stop / len(rows))
-    _refuse_broken(blocks)
-    kept = _readable(store, rows)
-    if len(kept) < len(rows):
-        blocks = [block[kept.to(device)] for block in blocks]
-    return LayerFeatures(tuple(blocks), store.labels[rows[kept]].to(device), kept)
+    for chunk, blocks in zip(chunks, forward(encoder, pixels, bf16=bf16), strict=True):
+        blocks = tuple(block.float() for block in blocks)
+        refuse_broken(blocks)
+        kept = _readable(store, chunk)
+        if len(kept) < len(chunk):
+            blocks = tuple(block[kept.to(device)] for block in blocks)
+        yield LayerFeatures(blocks, store.labels[chunk[kept]].to(device), kept + start)
+        start += len(chunk)
+        progress(start / len(rows))
 
 
 def forward(encoder: Encoder, batches: Iterable[Tensor], *, bf16: bool = False) -> Iterator[tuple[Tensor, ...]]:
@@ -90,7 +115,8 @@ def _readable(store: ImageStore, rows: Tensor) -> Tensor:
     )
 
 
-def _refuse_broken(blocks: list[Tensor]) -> None:
+def refuse_broken(blocks: Sequence[Tensor]) -> None:
+    """Raise `TrainingError` when a vector of any block, `[B, D_l]` each, is not finite."""
     for number, block in enumerate(blocks, start=1):
         if not torch.isfinite(block.sum()):
             found = (~torch.isfinite(block)).any(dim=1).sum().item()

@@ -21,6 +21,8 @@ class Sources:
     train: str = ""
     test: str = ""
     encoder: str = ""
+    weights_sha256: str = ""
+    """Hash of the encoder's file, so that scores are not taken for those of other weights; empty without a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,7 @@ class Evaluation:
             },
             "encoder": {
                 "name": self.sources.encoder,
+                "weights_sha256": self.sources.weights_sha256,
                 "blocks": len(self.block_dims),
                 "block_dims": self.block_dims,
             },

@@ -37,6 +37,8 @@ class ResNet(Encoder):
         self.image_size = image_size
         self.block_dims = tuple(width * block.expansion for width in (64, 128, 256, 512))
         self.dim = self.block_dims[-1]
+        self.depth = len(self.block_dims)
+        """Stages that are passed."""
         self.normalize = Normalize(mean, std)
         self.network = TorchvisionResNet(block, layers)
         self.network.fc = nn.Identity()
@@ -50,7 +52,7 @@ class ResNet(Encoder):
         net = self.network
         maps = net.maxpool(net.relu(net.bn1(net.conv1(self.normalize(images)))))
         vectors = []
-        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+        for stage in (net.layer1, net.layer2, net.layer3, net.layer4)[: self.depth]:
             maps = stage(maps)
             vectors.append(maps.mean(dim=(2, 3)))
         return Features(vectors[-1], maps.flatten(2).mT, tuple(vectors))

@@ -115,4 +115,4 @@ def _torn_apart(maps: Tensor, window: int, shift: int) -> Tensor:
     """
     row, column = (torch.arange(side, device=maps.device) < side - shift for side in maps.shape[1:3])
     part = _windows((2 * row[:, None] + column)[None, :, :, None], window).flatten(0, 2)
-    return torch.where(part == part.mT, 0.0, -torch.inf)
+    return torch.where(part == part.mT, 0.0, -torch.inf).to(maps.dtype)

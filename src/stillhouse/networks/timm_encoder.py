@@ -27,16 +27,21 @@ class TimmEncoder(Encoder):
     def __init__(self, name: str, image_size: int) -> None:
         super().__init__()
         self.image_size = image_size
-        self.network = _create(name, image_size, num_classes=0)
+        self.name = name
+        self.network, self.arguments = _create(name, image_size, num_classes=0)
+        """The model, and what `timm.create_model` makes it with."""
         defaults = self.network.pretrained_cfg
         self.normalize = Normalize(tuple(defaults["mean"]), tuple(defaults["std"]))
         self._prefix_tokens = int(getattr(self.network, "num_prefix_tokens", 0) or 0)
+        self._depths = 0  # all
         self.block_dims = self._measure(name)
         self.dim = self.block_dims[-1]
 
     def features(self, images: Tensor) -> Features:
         """Vectors of all depths the model offers."""
         images = self.normalize(images)
+        if self._depths:
+            return self._features_of_lower_blocks(images)
         if self._prefix_tokens:
             last, depths = self.network.forward_intermediates(images, norm=True, return_prefix_tokens=True)
             vectors = [prefix[:, 0] for _, prefix in depths]
@@ -47,6 +52,32 @@ class TimmEncoder(Encoder):
         pooled = self.network.forward_head(last, pre_logits=True)
         vectors[-1] = pooled
         return Features(pooled, self._regions(last), tuple(vectors))
+
+    def cut(self, depth: int) -> None:
+        """Drop what lies above a depth, in place; then the image vector is the vector of that depth.
+
+        Raises:
+            SettingsError: timm cannot cut this model.
+        """
+        if depth == len(self.block_dims):
+            return
+        if not hasattr(self.network, "prune_intermediate_layers"):
+            raise SettingsError(f"exit {depth}: timm cannot cut {type(self.network).__name__}; export its last depth")
+        self.network.prune_intermediate_layers(list(range(depth)), prune_norm=False, prune_head=True)
+        self._depths, self.block_dims = depth, self.block_dims[:depth]
+        self.dim = self.block_dims[-1]
+
+    def _features_of_lower_blocks(self, images: Tensor) -> Features:
+        arguments: dict[str, Any] = {"norm": True} if self._can_norm or self._prefix_tokens else {}
+        arguments |= {"return_prefix_tokens": True} if self._prefix_tokens else {}
+        depths = self.network.forward_intermediates(
+            images, indices=list(range(self._depths)), stop_early=True, intermediates_only=True, **arguments
+        )
+        if self._prefix_tokens:
+            vectors, last = [prefix[:, 0] for _, prefix in depths], depths[-1][0]
+        else:
+            vectors, last = [maps.mean(dim=(2, 3)) for maps in depths], depths[-1]
+        return Features(vectors[-1], last.flatten(2).mT, tuple(vectors))
 
     @property
     def _can_norm(self) -> bool:
@@ -81,7 +112,7 @@ def published_encoder(name: str, image_size: int) -> tuple[TimmEncoder, dict[str
     """
     encoder = TimmEncoder(name, image_size)
     try:
-        weights: dict[str, Tensor] = _create(name, image_size, pretrained=True).state_dict()
+        weights: dict[str, Tensor] = _create(name, image_size, pretrained=True)[0].state_dict()
     except (OSError, RuntimeError) as error:
         told = str(error).splitlines()[0]
         raise SettingsError(f"timm:{name}: its weights cannot be fetched ({told}); name a file of weights") from error
@@ -103,10 +134,11 @@ def _check_known(name: str) -> None:
         raise SettingsError(f"timm:{name}: timm knows no such model; near: {', '.join(near) or 'nothing'}")
 
 
-def _create(name: str, image_size: int, **arguments: Any) -> Any:
+def _create(name: str, image_size: int, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """A model, and the arguments that it took."""
     _check_known(name)
     fixed: dict[str, Any] = {"img_size": image_size, **arguments}
     for tried in ({**fixed, "strict_img_size": False}, fixed):
         with suppress(TypeError):  # networks that take any size know neither, and not all that want one the second
-            return timm.create_model(name, **tried)
-    return timm.create_model(name, **arguments)
+            return timm.create_model(name, **tried), tried
+    return timm.create_model(name, **arguments), arguments

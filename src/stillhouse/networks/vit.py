@@ -83,7 +83,7 @@ class VisionTransformer(Encoder):
                 positions = sincos_positions(height, width, self.dim).to(positions)
             patches = patches.flatten(2).mT + positions[1:]
         class_token = (self.class_token + positions[0]).to(patches.dtype)
-        return torch.cat([class_token.expand(len(patches), -1, -1), patches], dim=1)
+        return torch.cat([class_token.expand(patches.shape[0], -1, -1), patches], dim=1)
 
     def _initialize(self) -> None:
         bound = math.sqrt(6.0 / (3 * self.patch_size**2 + self.dim))

@@ -11,6 +11,8 @@ from typing import Any
 
 from stillhouse.config import Table, differences, parse_toml, to_toml
 from stillhouse.errors import RunError
+from stillhouse.export.card import of_encoder, readme
+from stillhouse.export.original import words_about
 from stillhouse.files import write_atomically
 from stillhouse.methods.method import Method
 from stillhouse.networks.build import EncoderConfig
@@ -202,6 +204,7 @@ class Run:
             "method": recipe.method.title,
             "data": recipe.data.uri,
             "steps": step,
+            "labels": "with" if "labels" in recipe.method.companions else "without",
             "images": "RGB in [0, 1]; normalization is inside the encoder",
         }
         if recipe.teacher.source:
@@ -215,7 +218,18 @@ class Run:
         if recipe.start.source:
             card["start"] = {"source": recipe.start.source, "sha256": recipe.start.digest}
         save_encoder(folder, encoder, config, card)
-        write_atomically(folder / "README.md", _readme(encoder, config, recipe, step))
+        self._describe(folder)
+
+    def describe(self) -> None:
+        """Write the README.md of the encoder, and of a peer, with all that is known by now, such as its scores."""
+        for folder in (self.encoder_folder, self.peer_folder):
+            if (folder / CARD).exists():
+                self._describe(folder)
+
+    def _describe(self, folder: Path) -> None:
+        words = words_about(folder)
+        told = of_encoder(words.card, words.evaluation, words.settings_sha256, "RUN_DIRECTORY")
+        write_atomically(folder / "README.md", readme(told))
 
 
 def _steps_in(card: Path) -> Any:
@@ -233,21 +247,3 @@ def load(path: str | Path) -> Encoder:
         RunError: there is none, or it is damaged.
     """
     return Run(Path(path)).load()
-
-
-def _readme(encoder: Encoder, config: EncoderConfig, recipe: Recipe, step: int) -> str:
-    labels = "with" if "labels" in recipe.method.companions else "without"
-    return f"""# {config.name}, trained {labels} labels by {recipe.method.title}
-
-{step} steps at {encoder.image_size} px with stillhouse. Width of each depth: {list(encoder.block_dims)}.
-
-```python
-import stillhouse
-
-encoder = stillhouse.load("RUN_DIRECTORY")
-features = encoder.features(images)  # [B, 3, H, W] float in [0, 1]
-features.pooled                      # [B, {encoder.dim}]
-```
-
-`model.safetensors` holds the weights, `card.json` how the network is built.
-"""

@@ -12,9 +12,11 @@ from stillhouse.errors import SettingsError
 from stillhouse.evaluation.config import EvaluationConfig
 from stillhouse.evaluation.judge import evaluate as judge
 from stillhouse.evaluation.results import Evaluation, Sources
+from stillhouse.export.original import read_table
 from stillhouse.files import write_atomically
 from stillhouse.networks.build import build_encoder
 from stillhouse.networks.encoder import Encoder
+from stillhouse.networks.saved import CARD
 from stillhouse.recipes.directory import Run
 from stillhouse.recipes.preparing import choose_device
 from stillhouse.recipes.recipe import Recipe, read_recipe
@@ -88,6 +90,7 @@ def evaluate_run(
     bank, queries = _open(known, asked, changed.data.store_size)
     judged = recipe.peer if peer else recipe.encoder
     seed = recipe.training.seed + 1 if peer else recipe.training.seed
+    weights = str(read_table((run.peer_folder if peer else run.encoder_folder) / CARD).get("sha256", ""))
     evaluation = judge(
         (run.load_peer() if peer else run.load()).to(device),
         bank,
@@ -95,10 +98,11 @@ def evaluate_run(
         untrained=build_encoder(judged, seed).to(device),
         classifier=run.load_classifier().to(device) if run.classifier_folder.exists() and not peer else None,
         config=changed.evaluation,
-        sources=Sources(train=known.uri, test=asked.uri, encoder=judged.name),
+        sources=Sources(train=known.uri, test=asked.uri, encoder=judged.name, weights_sha256=weights),
         progress=progress,
     )
     write_atomically(run.peer_evaluation_file if peer else run.evaluation_file, evaluation.to_json())
+    run.describe()
     return evaluation
 
 

@@ -2,10 +2,13 @@
 (() => {
   const text = document.getElementById("charts").textContent;
   const style = getComputedStyle(document.documentElement);
+  // "--name" is that variable, "--name 26" the same color with this opacity in hexadecimal
+  const colored = (value) => {
+    const [name, opacity = ""] = value.split(" ");
+    return style.getPropertyValue(name).trim() + opacity;
+  };
   const filled = (key, value) =>
-    /color$/i.test(key) && typeof value === "string" && value.startsWith("--")
-      ? style.getPropertyValue(value).trim()
-      : value;
+    /color$/i.test(key) && typeof value === "string" && value.startsWith("--") ? colored(value) : value;
   const draw = () => {
     for (const [id, chart] of Object.entries(JSON.parse(text, filled))) {
       Plotly.react(id, chart.data, chart.layout, { displayModeBar: false, responsive: true });

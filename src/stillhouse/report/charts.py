@@ -16,8 +16,7 @@ Chart = dict[str, Any]
 
 HEIGHT = 300  # pixels
 MARGINS = {"t": 12, "b": 44, "l": 54}  # pixels
-PLOT_HEIGHT = HEIGHT - MARGINS["t"] - MARGINS["b"]
-NAME_GAP = 16 / PLOT_HEIGHT  # between two names, as a share of the plot
+NAME_GAP = 16  # pixels between two names
 CLEAR = "rgba(0,0,0,0)"
 LAYOUT: Chart = {
     "height": HEIGHT,
@@ -60,7 +59,7 @@ class Line:
 class Axes:
     """What the axes say; `y_span` (low, high) is shared by charts that are compared, `()` fits the lines.
 
-    `y_format` is a d3 format; `whole_x` asks for whole numbers below the axis.
+    `y_format` is a d3 format; `whole_x` asks for whole numbers below the axis; `height` is that of the chart in pixels.
     """
 
     x_title: str
@@ -68,6 +67,12 @@ class Axes:
     y_span: tuple[()] | tuple[float, float] = ()
     whole_x: bool = False
     may_be_logarithmic: bool = False
+    height: int = HEIGHT
+
+    @property
+    def name_gap(self) -> float:
+        """Between two names beside the plot, as a share of its height."""
+        return NAME_GAP / (self.height - MARGINS["t"] - MARGINS["b"])
 
 
 def line_chart(lines: Sequence[Line], axes: Axes) -> Chart:
@@ -79,9 +84,10 @@ def line_chart(lines: Sequence[Line], axes: Axes) -> Chart:
     low, high = axes.y_span or span(lines)
     if logarithmic:
         low, high = math.log10(min(values)) - 0.1, math.log10(max(values)) + 0.1
-    names = _names(lines, low, high, logarithmic)
+    names = _names(lines, low, high, logarithmic, axes.name_gap)
     longest = max((len(_shortened(line.name, NAME_LENGTH)) for line in lines if line.named), default=0)
     layout = LAYOUT | {
+        "height": axes.height,
         "margin": MARGINS | {"r": 18 + round(7.4 * longest)},
         "xaxis": _x_axis(lines, axes),
         "yaxis": _y_axis(axes, low, high, logarithmic),
@@ -127,11 +133,11 @@ def _shortened(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "\u2026"
 
 
-def _names(lines: Sequence[Line], low: float, high: float, logarithmic: bool) -> list[Chart]:
+def _names(lines: Sequence[Line], low: float, high: float, logarithmic: bool, gap: float) -> list[Chart]:
     """Annotations at the right edge, at the height of each line's last finite value."""
     named = [(line, finite(line.y)[-1]) for line in lines if line.named and finite(line.y)]
     values = [math.log10(value) if logarithmic else value for _, value in named]
-    heights = apart([min(1.0, max(0.0, (value - low) / (high - low))) for value in values], NAME_GAP)
+    heights = apart([min(1.0, max(0.0, (value - low) / (high - low))) for value in values], gap)
     place = {"xref": "paper", "yref": "paper", "x": 1, "xanchor": "left", "yanchor": "middle", "xshift": 6}
     return [
         place | {"y": height, "text": plain(line.name, NAME_LENGTH), "showarrow": False, "font": {"color": line.color}}

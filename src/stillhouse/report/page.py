@@ -1,21 +1,18 @@
-"""The page itself: `page.html` with everything it needs put inside."""
+"""The page of a run."""
 
-import base64
-import hashlib
-import html
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from string import Template
 
 from plotly.offline import get_plotlyjs
 
 from stillhouse.files import write_atomically
+from stillhouse.report.charts import Chart
 from stillhouse.report.facts import RunFacts
+from stillhouse.report.frame import framed, packaged
+from stillhouse.report.markup import Html
 from stillhouse.report.read import read_run
 from stillhouse.report.sections import body, recipe_name
-
-HERE = Path(__file__).parent
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(run_directory: Path) -> Path:
@@ -37,23 +34,22 @@ def write_report(run_directory: Path) -> Path:
 
 
 def render(run: RunFacts) -> str:
-    """The whole page as text; its own policy forbids every request and every script but the two inside."""
-    content, charts = body(run)
-    plotly, drawing = (source.replace("</script", "<\\/script") for source in (get_plotlyjs(), _packaged("charts.js")))
-    return Template(_packaged("page.html")).substitute(
-        policy=f"{POLICY}; script-src {_hash(plotly)} {_hash(drawing)}",
-        title=html.escape(f"{recipe_name(run)}: {run.name}"),
-        style=_packaged("style.css"),
-        body=content,
-        charts=json.dumps(charts, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
-        plotly=plotly,
-        drawing=drawing,
+    """The whole page about a run as text."""
+    return assembled(f"{recipe_name(run)}: {run.name}", *body(run))
+
+
+def assembled(title: str, content: Html, charts: Mapping[str, Chart]) -> str:
+    """A page with charts as text; its own policy forbids every request and every script but the two inside.
+
+    Args:
+        title: of the window, as plain text.
+        content: what lies between the edges of the page.
+        charts: plotly figures by the id of their place in `content`.
+    """
+    drawn = json.dumps(charts, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return framed(
+        title,
+        Html(f"<noscript><p>The charts need JavaScript; the tables do not.</p></noscript>\n{content}"),
+        data=Html(f'<script type="application/json" id="charts">{drawn}</script>'),
+        scripts=(get_plotlyjs(), packaged("charts.js")),
     )
-
-
-def _packaged(name: str) -> str:
-    return (HERE / name).read_text("utf-8")
-
-
-def _hash(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -61,7 +61,7 @@ def _of(kind: type[Line], log: list[Any]) -> tuple[Line, ...]:
     return tuple(by_step[step] for step in sorted(by_step))
 
 
-def _bytes(path: Path) -> bytes:
+def content(path: Path) -> bytes:
     """Content of a file, empty if there is none."""
     try:
         return path.read_bytes() if path.exists() else b""
@@ -71,7 +71,7 @@ def _bytes(path: Path) -> bytes:
 
 def _read_recipe(path: Path) -> Tree:
     try:
-        return tomllib.loads(_bytes(path).decode())
+        return tomllib.loads(content(path).decode())
     except ValueError as error:  # of the decoder and of the TOML reader
         raise RunError(
             f"{path}: is not readable TOML ({error}); restore it from the run's backup or checkpoint"
@@ -80,7 +80,7 @@ def _read_recipe(path: Path) -> Tree:
 
 def _read_object(path: Path) -> Tree:
     try:
-        value = json.loads(_bytes(path) or b"{}")
+        value = json.loads(content(path) or b"{}")
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: is not readable JSON ({error}); write it again or delete it") from error
     if not isinstance(value, dict):
@@ -92,12 +92,12 @@ def _read_evaluation(path: Path) -> Evaluation:
     try:
         return TypeAdapter(Evaluation).validate_python(_read_object(path))
     except ValidationError as error:
-        raise RunError(f"{path}: {_first(error)}; evaluate again or delete the file") from error
+        raise RunError(f"{path}: {first_problem(error)}; evaluate again or delete the file") from error
 
 
 def _read_log(path: Path) -> list[Step | Health | KNN]:
     """Known lines in the order of the file; an unreadable last line is one that a crash or a running write left."""
-    lines = [(number, line) for number, line in enumerate(_bytes(path).split(b"\n"), 1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(content(path).split(b"\n"), 1) if line.strip()]
     return list(_parsed(path, lines))
 
 
@@ -110,19 +110,20 @@ def _parsed(path: Path, lines: list[tuple[int, bytes]]) -> Iterator[Step | Healt
             if (kind := entry.get("kind")) in LINES:  # other kinds are for other readers
                 yield LINES[kind].validate_python(entry)
         except ValidationError as error:
-            raise RunError(f"{path}, line {number}: {_first(error)}; correct or delete this line") from error
+            raise RunError(f"{path}, line {number}: {first_problem(error)}; correct or delete this line") from error
         except (ValueError, RecursionError) as error:
             if number != lines[-1][0]:
                 raise RunError(f"{path}, line {number}: unreadable ({error}); delete this line") from error
 
 
-def _first(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """What is wrong at which place, in one line."""
     problem = error.errors(include_url=False)[0]
     return f"{'.'.join(map(str, problem['loc'])) or 'content'}: {problem['msg'].lower()}"
 
 
 def _read_quarantine(path: Path) -> tuple[str, ...]:
-    lines = _bytes(path).decode(errors="replace").splitlines()
+    lines = content(path).decode(errors="replace").splitlines()
     return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
 
 

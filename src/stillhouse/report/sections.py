@@ -1,6 +1,6 @@
 """Sections of the page in reading order; what a run lacks has no section."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stillhouse.report import curves, tables, verdict
 from stillhouse.report.charts import Chart
@@ -9,18 +9,23 @@ from stillhouse.report.facts import RunFacts, Tree
 from stillhouse.report.markup import Html, joined, tag
 from stillhouse.report.pictures import contact_sheet
 from stillhouse.report.read import setting
+from stillhouse.report.verdict import Tile
 
 
 def body(run: RunFacts) -> tuple[Html, dict[str, Chart]]:
     """Everything between the edges of the page, and its charts by the id of their place."""
     figures = _figures(run)
-    charts = {
-        f"{name}-{number}": figure.chart for name, (_, found) in figures.items() for number, figure in enumerate(found)
-    }
-    drawn = [_charts_section(name, title, found) for name, (title, found) in figures.items() if found]
+    drawn = [charts_section(name, title, found) for name, (title, found) in figures.items() if found]
     return joined(
         [_header(run), *drawn, *_samples(run), *_results(run), *_lessons(run), *_settings(run), *_quarantine(run)]
-    ), charts
+    ), charts_of(figures)
+
+
+def charts_of(figures: Mapping[str, tuple[str, Sequence[Figure]]]) -> dict[str, Chart]:
+    """Charts by the id of their place, of titled figures by the name of their section."""
+    return {
+        f"{name}-{number}": figure.chart for name, (_, found) in figures.items() for number, figure in enumerate(found)
+    }
 
 
 def recipe_name(run: RunFacts) -> str:
@@ -39,29 +44,44 @@ def _figures(run: RunFacts) -> dict[str, tuple[str, Sequence[Figure]]]:
     }
 
 
-def _section(name: str, title: str, *children: str) -> Html:
+def section(name: str, title: str, *children: str) -> Html:
+    """A part of the page with its heading."""
     return tag("section", tag("h2", title), *children, id=name)
 
 
-def _charts_section(name: str, title: str, figures: Sequence[Figure]) -> Html:
+def charts_section(
+    name: str, title: str, figures: Sequence[Figure], *, before: str = "", class_: str = "charts"
+) -> Html:
+    """Figures with their places, after what is said before them."""
     drawn = [
         tag(
             "figure",
             tag("figcaption", tag("h3", figure.title), tag("p", figure.caption)),
             tag(
-                "div", id=f"{name}-{number}", class_="chart", role="img", aria_label=f"{figure.title}. {figure.caption}"
+                "div",
+                id=f"{name}-{number}",
+                class_="chart",
+                style=f"height: {figure.chart['layout']['height']}px",
+                role="img",
+                aria_label=f"{figure.title}. {figure.caption}",
             ),
         )
         for number, figure in enumerate(figures)
     ]
-    return _section(name, title, tag("div", *drawn, class_="charts"))
+    return section(name, title, before, tag("div", *drawn, class_=class_))
+
+
+def tile_list(tiles: Sequence[Tile]) -> Html:
+    """Key figures in a row."""
+    figures = [
+        tag("div", tag("dt", tile.label), tag("dd", tile.value, class_="value"), tag("dd", tile.note, class_="note"))
+        for tile in tiles
+    ]
+    return tag("dl", *figures, class_="tiles")
 
 
 def _header(run: RunFacts) -> Html:
-    figures = [
-        tag("div", tag("dt", tile.label), tag("dd", tile.value, class_="value"), tag("dd", tile.note, class_="note"))
-        for tile in verdict.tiles(run)
-    ]
+    tiles = verdict.tiles(run)
     health = verdict.health_sentence(run)
     state = "good" if health.lower().startswith("healthy") else "open"
     learned, unlabelled = verdict.judgement(run), verdict.labels_sentence(run)
@@ -74,7 +94,7 @@ def _header(run: RunFacts) -> Html:
         tag("h1", recipe_name(run)),
         tag("ul", *facts, class_="facts"),
         *said,
-        *[tag("dl", *figures, class_="tiles")] * bool(figures),
+        *[tile_list(tiles)] * bool(tiles),
     )
 
 
@@ -102,7 +122,7 @@ def _samples(run: RunFacts) -> list[Html]:
     if not len(run.samples.originals):
         return []
     said = tag("p", "The first images and the random views of them that training compares.")
-    return [_section("samples", "What the method sees", said, contact_sheet(run.samples))]
+    return [section("samples", "What the method sees", said, contact_sheet(run.samples))]
 
 
 def _results(run: RunFacts) -> list[Html]:
@@ -116,7 +136,7 @@ def _results(run: RunFacts) -> list[Html]:
         said += "; the classifier learnt from what labels its own training knew"
     note = tag("p", f"{said}; below it the 95 % interval. Bold: what held-out images choose.")
     notes = [tag("p", f"Note: {sentence}", class_="quiet") for sentence in run.evaluation.notes]
-    return [_section("results", "Evaluation", note, tag("div", *found, class_="tables"), *notes)]
+    return [section("results", "Evaluation", note, tag("div", *found, class_="tables"), *notes)]
 
 
 def _lessons(run: RunFacts) -> list[Html]:
@@ -128,14 +148,14 @@ def _lessons(run: RunFacts) -> list[Html]:
     )
     note = tag("p", f"{said} It is chosen by labels of that kind, too; the test has true ones.")
     found = [tables.results_table(run.evaluation, protocol) for protocol in told]
-    return [_section("labels", "Fewer and wrong labels", note, tag("div", *found, class_="tables"))]
+    return [section("labels", "Fewer and wrong labels", note, tag("div", *found, class_="tables"))]
 
 
 def _settings(run: RunFacts) -> list[Html]:
     found = tables.settings_tables(run.recipe, "run")
     found += tables.settings_tables({"encoder card": dict(run.card)}, "") if run.card else []
-    return [_section("settings", "Settings", tag("div", *found, class_="cards"))] if found else []
+    return [section("settings", "Settings", tag("div", *found, class_="cards"))] if found else []
 
 
 def _quarantine(run: RunFacts) -> list[Html]:
-    return [_section("quarantine", "Quarantine", tables.quarantine_summary(run.quarantine))] if run.quarantine else []
+    return [section("quarantine", "Quarantine", tables.quarantine_summary(run.quarantine))] if run.quarantine else []
