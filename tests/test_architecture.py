@@ -44,13 +44,17 @@ def modules() -> list[Path]:
     return sorted(ROOT.rglob("*.py"))
 
 
-def imported_rooms(path: Path) -> Iterator[str]:
+def imported(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: write imports from the root"
-            names = [node.module or ""]
-        yield from (name.split(".")[1] for name in names if name.startswith("stillhouse."))
+            yield node.module or ""
+
+
+def imported_rooms(path: Path) -> Iterator[str]:
+    yield from (name.split(".")[1] for name in imported(path) if name.startswith("stillhouse."))
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
@@ -75,6 +79,14 @@ def test_training_and_evaluation_do_not_know_each_other() -> None:
     for room, other in (("training", "evaluation"), ("evaluation", "training")):
         for path in (ROOT / room).glob("*.py"):
             assert other not in set(imported_rooms(path)), path
+
+
+def test_flower_stays_in_two_files() -> None:
+    """Nothing else imports it, nor these two, so that a service and a device never need it."""
+    flower = {ROOT / "edge/flower" / name for name in ("client.py", "server.py")}
+    names = ("flwr", "stillhouse.edge.flower")
+    near = {path for path in modules() if any(name.startswith(names) for name in imported(path))}
+    assert near == flower
 
 
 def test_help_needs_no_torch() -> None:
