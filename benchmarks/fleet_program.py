@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,14 @@ class Program:
     def is_running(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
+
+    def processor_seconds(self) -> float:
+        """That it has used so far; 0 once it has ended."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it still runs."""
@@ -81,10 +90,18 @@ def read_log(path: Path) -> list[Line]:
 
 
 class Throttle:
-    """Lets a program run for a share of the time only: once a second it is stopped, and let go on."""
+    """Makes a program so many times slower than another one: stopped whenever it has used its part of a processor.
 
-    def __init__(self, program: Program, share: float) -> None:
-        self._program, self._share, self._over = program, share, threading.Event()
+    That part is a share of what the other one gets when it works, so it holds on a busy machine, too.
+
+    Args:
+        program: to slow down.
+        like: to compare with.
+        times: slower.
+    """
+
+    def __init__(self, program: Program, like: Program, times: float) -> None:
+        self._program, self._like, self._times, self._over = program, like, times, threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -95,11 +112,15 @@ class Throttle:
         self._program.send(signal.SIGCONT)
 
     def _run(self) -> None:
+        rates = deque[float](maxlen=15)
+        allowed = self._program.processor_seconds()
         while not self._over.is_set() and self._program.is_running:
-            self._program.send(signal.SIGCONT)
-            self._over.wait(self._share)
-            self._program.send(signal.SIGSTOP)
-            self._over.wait(1.0 - self._share)
+            began, before = time.monotonic(), self._like.processor_seconds()
+            while (seconds := time.monotonic() - began) < 1.0 and not self._over.wait(0.02):
+                spent = self._program.processor_seconds()
+                self._program.send(signal.SIGCONT if spent < allowed else signal.SIGSTOP)
+            rates.append((self._like.processor_seconds() - before) / seconds)
+            allowed += max(rates) / self._times  # the fastest of the last seconds: the other one works at times only
 
 
 class Relay:

@@ -35,17 +35,12 @@ class Record:
     notes: Sequence[Note]
 
 
-def usual(running: Running) -> None:
-    """It joins."""
-    running.join("usual")
-
-
-def slow(running: Running) -> None:
-    """It gets a tenth of the time from the moment at which it has its first clone."""
-    program = running.join("slow")
+def usual_and_slow(running: Running) -> None:
+    """Both join; once it has its first clone, one gets a tenth of the processor time of the other."""
+    usual, program = running.join("usual"), running.join("slow")
     running.wait(lambda: program.said("fetched"), "the slow device fetches")
-    running.throttles.append(Throttle(program, 1 / SLOW))
-    running.note("slow", f"runs for {1 / SLOW:.0%} of the time from now on")
+    running.throttles.append(Throttle(program, usual, SLOW))
+    running.note("slow", f"is {SLOW:.0f} times slower from now on")
     running.wait(lambda: program.said("sent:"), "the slow device sends a return")
 
 
@@ -102,7 +97,7 @@ def _kill(running: Running, program: Program) -> None:
     running.note("killed", "killed while it trains (SIGKILL)")
 
 
-SCRIPTS: Sequence[Callable[[Running], None]] = (usual, slow, killed, late, offline, hostile)
+SCRIPTS: Sequence[Callable[[Running], None]] = (usual_and_slow, killed, late, offline, hostile)
 
 
 def run(fleet: Fleet, returns: int, seconds: float) -> None:

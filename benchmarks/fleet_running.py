@@ -42,7 +42,9 @@ class Running:
         open_service(fleet, port, self._page, {"offline": f"https://localhost:{self.relay.port}"})
         self.server = Program("server", ["-m", "stillhouse", "edge", "serve", "state"], fleet.folder)
         self.programs, self.throttles = [self.server], list[Throttle]()
-        self.wait(lambda: self.server.said("for devices at"), "the service starts")
+        self.wait(lambda: self.server.said("for devices at") or not self.server.is_running, "the service starts")
+        if not self.server.is_running:
+            raise RuntimeError(f"the service does not start: {self.server.lines[-1:]}")
         self._database = Database(fleet.state.database_url)
 
     def join(self, name: str) -> Program:
@@ -96,14 +98,14 @@ class Running:
         (self._seen / f"{time.time():.0f}-{kind}").write_text(text)
 
     def close(self) -> float:
-        """Stop everything, as Ctrl-C would; gives the moment at which the service had stopped."""
+        """Stop everything, as a system that shuts down would; gives the moment at which the service had stopped."""
         self.over.set()
         for throttle in self.throttles:
             throttle.close()
-        self.server.end(signal.SIGINT, patience=180)
+        self.server.end(signal.SIGTERM, patience=180)
         ended = time.time()
         for program in self.programs:
-            program.end(signal.SIGINT)
+            program.end(signal.SIGTERM)
         self.relay.close()
         self._database.close()
         return ended

@@ -17,6 +17,7 @@ from fleet_setup import Fleet, learnt_by_core
 from stillhouse.data.augment import center_view
 from stillhouse.data.labels import find_labels
 from stillhouse.edge.learning.classroom import BATCH, Classroom, open_classroom
+from stillhouse.edge.learning.opening import read_lesson
 from stillhouse.edge.learning.teaching import EdgeConfig, Teaching, TrialConfig
 from stillhouse.edge.lesson import Arrival, State
 from stillhouse.edge.service.core import read_core
@@ -102,8 +103,9 @@ def _core(fleet: Fleet, room: Classroom, status: Status, name: str, lessons: int
         return first
     if name == TAUGHT:
         return fleet.state.read_version(status.version, status.digest)
-    config = EdgeConfig(rule="rehearse", trial=TrialConfig() if name == FURTHER else TrialConfig(shares=()))
-    teaching, core = Teaching(room, config), first
+    given = read_lesson(read_core(fleet.state.path).lesson)
+    trial = given.trial if name == FURTHER else TrialConfig(shares=())
+    teaching, core = Teaching(room, replace(given, rule="rehearse", trial=trial)), first
     for version in range(1, lessons + 1):
         core = teaching.teach(core, [Arrival("server", version - 1, 0, core, core)], version).state
     return core

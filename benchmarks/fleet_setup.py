@@ -35,9 +35,10 @@ CORE = {
     "training.weight_decay": 0.05,
 }
 """How the first core is trained: from nothing, on the labels of the server's images."""
-VISIT = {"steps": 150, "warmup_epochs": 0, "learning_rate": 1e-3, "checkpoint_steps": 25, "log_steps": 25}
+VISIT = {"steps": 100, "warmup_epochs": 0, "learning_rate": 1e-3, "checkpoint_steps": 25, "log_steps": 25}
 """How clones are trained, where it differs."""
-LEASES = {"leases.beat_seconds": 5, "leases.deadline_floor": 900}
+TERMS = {"leases.deadline_floor": 900, "lesson.distilling.epochs": 1}
+"""Of leases and lessons, where they differ: patience with the slow one, and short lessons, for it is one machine."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def open_service(fleet: Fleet, port: int, page_port: int, urls: dict[str, str]) 
     for path in (fleet.state.path, fleet.folder / "devices"):
         shutil.rmtree(path, ignore_errors=True)
     ports = {"service.port": port, "service.page_port": page_port, "service.host": "127.0.0.1"}
-    settings = [text for name, value in {**ports, **LEASES}.items() for text in ("--set", f"{name}={value}")]
+    settings = [text for name, value in {**ports, **TERMS}.items() for text in ("--set", f"{name}={value}")]
     data = ["--data", str(fleet.images("server"))]
     call(fleet, "edge", "init", "state", "--core", "core", *data, "--name", "localhost", *settings)
     _say_how_clones_train(fleet.state.core_file)
@@ -143,6 +144,7 @@ def open_service(fleet: Fleet, port: int, page_port: int, urls: dict[str, str]) 
 def _say_how_clones_train(path: Path) -> None:
     """Write other settings for the visits into `core.toml`, as its owner may."""
     table = parse_toml(path.read_text(), str(path))
+    del table["recipe"]["training"]["epochs"]  # a length in steps takes its place
     for name, value in VISIT.items():
         table = assign(table, f"recipe.training.{name}", value)
     path.write_text(to_toml(table))
