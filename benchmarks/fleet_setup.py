@@ -105,7 +105,9 @@ def learnt_by_core(fleet: Fleet) -> list[int]:
 
 def held(fleet: Fleet, name: str) -> list[int]:
     """How many images of each class somebody has."""
-    return np.bincount(pq.read_table(fleet.images(name), columns=["label"])["label"].to_numpy(), minlength=10).tolist()
+    labels = pq.read_table(fleet.images(name), columns=["label"])["label"].to_numpy()
+    counts: list[int] = np.bincount(labels, minlength=10).tolist()
+    return counts
 
 
 def train_core(fleet: Fleet) -> None:
