@@ -41,12 +41,13 @@ def load(folder: Path, devices: int, seconds: float) -> list[Table]:
     habits = Habits(training=(30.0, 90.0), beat=(5.0, 10.0), poll=2.0, seconds=seconds, spread=min(30.0, seconds / 4))
     began = os.getloadavg()
     with server_beside(folder, KILOBYTES, devices, LeaseConfig(max_clones=2 * devices)) as server:
-        used, measured = server.processor_seconds(), Measured()
+        used, waited, measured = server.processor_seconds(), server.waiting_seconds(), Measured()
         with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
             parts = [server.invitations[part::PROCESSES] for part in range(PROCESSES)]
             for found in pool.map(take_part, parts, [habits] * PROCESSES):
                 measured.add(found)
-        share, memory = (server.processor_seconds() - used) / seconds, server.memory()
+        used, waited = server.processor_seconds() - used, server.waiting_seconds() - waited
+        memory = server.memory()
     errors = sum(measured.errors.values())
     rows = [
         percentiles("heartbeat", measured.beats, HEARTBEAT),
@@ -60,7 +61,8 @@ def load(folder: Path, devices: int, seconds: float) -> list[Table]:
         "requests a second": measured.requests / seconds,
         "errors": errors,
         "bar": ERRORS.judge(errors),
-        "server's processor": f"{share:.0%} of a core",
+        "server's processor": f"{used / seconds:.0%} of a core",
+        "and waited for one": f"{waited / seconds:.0%} of the time",
         "server's memory, MB": memory / 1e6,
         "load of the machine, before / after": f"{began[0]:.1f} / {os.getloadavg()[0]:.1f}",
     }

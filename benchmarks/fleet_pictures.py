@@ -8,7 +8,7 @@ from pathlib import Path
 from stillhouse.edge.service.page import render
 from stillhouse.edge.service.status import Status
 
-SIZE = 1200, 1100
+SIZE = 1200, 1000
 """Pixels."""
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",

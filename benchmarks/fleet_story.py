@@ -43,7 +43,7 @@ def events(fleet: Fleet, record: Record) -> list[Event]:
     looked_at, silent = "joins, and its return is looked at", ("lost", "silent")
     waited = "its return waits on the disk and comes late"
     return [
-        event("usual", "teaches", ("taught the core",), line("usual", "applied")),
+        event("usual", "returns, and teaches", ("sent:",), line("usual", "applied")),
         event("slow", f"runs {SLOW:.0f} times slower: a visit takes over three times as long", ("sent:",), slower),
         event("killed", "is killed while it trains, goes on, and teaches", gone_on, line("killed", "applied")),
         event("killed", "is killed again, counts as lost, takes another clone", ended, line("killed", *silent)),

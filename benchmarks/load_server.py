@@ -70,6 +70,11 @@ class Beside:
         fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 
+    def waiting_seconds(self) -> float:
+        """That its threads were ready to run so far and others had the processors."""
+        threads = Path(f"/proc/{self.process}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[1]) for thread in threads) / 1e9
+
     def memory(self) -> int:
         """Resident bytes."""
         lines = Path(f"/proc/{self.process}/status").read_text().splitlines()
