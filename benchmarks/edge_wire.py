@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,6 +25,7 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from stillhouse.edge.invitation import Invitation
 from stillhouse.edge.lesson import Arrival, Decision, Lesson, State, Taught
 from stillhouse.edge.service.authority import Authority
 from stillhouse.edge.service.invites import invite
@@ -68,7 +70,7 @@ def serve(folder: Path, megabytes: int, line: Connection) -> None:
     invitation = invite(service.database, "device", "", authority.pem, time.time())
     app = edge_app(service, {}, WebConfig(requests_per_second=1e6, burst=10**6))
     with running(app, listen("127.0.0.1", 0), authority.server_context()) as url:
-        line.send((url.replace("127.0.0.1", "localhost"), authority.pem, invitation.private_key))
+        line.send(replace(invitation, url=url.replace("127.0.0.1", "localhost")))
         while line.recv():
             service.apply_next()
             line.send(True)
@@ -76,13 +78,16 @@ def serve(folder: Path, megabytes: int, line: Connection) -> None:
 
 
 class Device:
-    """One device of a server that runs beside."""
+    """A device that speaks the wire and nothing else.
 
-    def __init__(self, url: str, ca: str, key: str) -> None:
-        self._http = httpx.Client(base_url=url, verify=ssl.create_default_context(cadata=ca), trust_env=False)
-        loaded = load_pem_private_key(key.encode(), None)
-        assert isinstance(loaded, Ed25519PrivateKey)
-        self._key = loaded
+    Args:
+        invitation: whom to ask and who asks.
+    """
+
+    def __init__(self, invitation: Invitation) -> None:
+        trust = ssl.create_default_context(cadata=invitation.ca)
+        self._http = httpx.Client(base_url=invitation.url, verify=trust, trust_env=False)
+        self.node, self.key = invitation.node, read_key(invitation)
 
     def close(self) -> None:
         """Hang up."""
@@ -90,17 +95,15 @@ class Device:
 
     def fetch(self) -> tuple[str, bytes]:
         """A lease and its clone."""
-        lease = self._ask("POST", "/v1/lease").json()["lease"]
-        return lease, self._ask("GET", f"/v1/lease/{lease}/model").content
+        lease = self.ask("POST", "/v1/lease").raise_for_status().json()["lease"]
+        return lease, self.ask("GET", f"/v1/lease/{lease}/model").raise_for_status().content
 
     def send(self, lease: str, body: bytes) -> None:
         """Return the clone, until it is spooled."""
-        digest = hashlib.sha256(body).hexdigest()
-        told = {"upload-length": str(len(body)), "upload-digest": digest, "content-length": str(len(body))}
-        blocks = (body[begin : begin + BLOCK] for begin in range(0, len(body), BLOCK))
-        self._ask("PUT", f"/v1/lease/{lease}/result", digest, told, blocks)
+        told, blocks = announced(body), (body[begin : begin + BLOCK] for begin in range(0, len(body), BLOCK))
+        self.ask("PUT", f"/v1/lease/{lease}/result", told["upload-digest"], told, blocks).raise_for_status()
 
-    def _ask(
+    def ask(
         self,
         method: str,
         path: str,
@@ -108,9 +111,22 @@ class Device:
         headers: dict[str, str] | None = None,
         content: Iterator[bytes] | None = None,
     ) -> httpx.Response:
-        signed = sign(self._key, "device", method, path, digest, now=time.time())
-        response = self._http.request(method, path, headers={**signed, **(headers or {})}, content=content)
-        return response.raise_for_status()
+        """The answer to a signed request, whatever it is; headers that are given replace signed ones."""
+        signed = sign(self.key, self.node, method, path, digest, now=time.time())
+        return self._http.request(method, path, headers={**signed, **(headers or {})}, content=content)
+
+
+def read_key(invitation: Invitation) -> Ed25519PrivateKey:
+    """The device's key."""
+    key = load_pem_private_key(invitation.private_key.encode(), None)
+    assert isinstance(key, Ed25519PrivateKey)
+    return key
+
+
+def announced(body: bytes) -> dict[str, str]:
+    """Headers that say what a return in one part is."""
+    size, digest = str(len(body)), hashlib.sha256(body).hexdigest()
+    return {"upload-length": size, "upload-digest": digest, "content-length": size}
 
 
 @contextmanager
@@ -122,7 +138,7 @@ def beside(megabytes: int) -> Iterator[tuple[Device, Connection, int]]:
         process = context.Process(target=serve, args=(Path(folder) / "state", megabytes, theirs))
         process.start()
         assert process.pid is not None
-        device = Device(*ours.recv())
+        device = Device(ours.recv())
         yield device, ours, process.pid
         device.close()
         ours.send(False)

@@ -43,7 +43,7 @@ def test_the_page_is_whole_and_escapes(status: Status) -> None:
     assert "Core version 2, score " in page
     assert "3 devices; 1 return waiting to teach" in page
     assert "<polyline" in page
-    assert "weight: holds values that are not finite" in page
+    assert '<td class="ill">refused</td><td class="long">weight: holds values that are not finite' in page
     assert "http://" not in page.replace("http-equiv", "")
     assert "https://" not in page
     assert "<script" not in page

@@ -1,6 +1,7 @@
 """A clone learns from the images of one device, in a run directory that may be killed and gone on with."""
 
 import gc
+import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,12 +28,15 @@ LEAST_BATCH = 8
 """Below so few images at once a batch is not made smaller."""
 
 
-def device_table(sent: Table, clone: Path, digest: str) -> Table:
+def device_table(lease: Lease, clone: Path) -> Table:
     """The recipe of a visit: what the core asks for, on this device's terms.
+
+    Order and views of the images follow from the lease, so that no two visits are alike, not even of the same core.
 
     Raises:
         SettingsError: it is no recipe, or it needs what a device does not have.
     """
+    sent = lease.recipe
     table = {group: sent[group] for group in TAKEN if isinstance(sent.get(group), dict)}
     data = sent.get("data")
     known = {key: data[key] for key in ("classes", "store_size") if key in data} if isinstance(data, dict) else {}
@@ -40,11 +44,12 @@ def device_table(sent: Table, clone: Path, digest: str) -> Table:
     if training.get("steps"):
         training.pop("epochs", None)  # followed from the images of the server
     training |= {"device": "auto", "precision": "auto", "memory_format": "auto", "tensorboard": False}
+    training["seed"] = int.from_bytes(hashlib.blake2b(lease.lease.encode(), digest_size=4).digest())
     table |= {
         "data": known,
         "training": training | {"health_steps": 0},
         "evaluation": {"every": 0},
-        "start": {"source": str(clone), "digest": digest},
+        "start": {"source": str(clone), "digest": lease.digest},
     }
     try:
         companions = read_recipe(table).method.companions & {"teacher", "teachers"}
@@ -90,7 +95,7 @@ def learn(
         SettingsError: as of any run, and where the recipe would build something else than the clone.
         DataError, RunError, TrainingError: as of any run.
     """
-    table = device_table(lease.recipe, visit.clone, lease.digest)
+    table = device_table(lease, visit.clone)
     while True:
         try:
             with memory_limit(limits.max_bytes):

@@ -17,6 +17,10 @@ from stillhouse.edge.service.status import Status, Version
 from stillhouse.edge.service.words import ago, counted, numbers, size, span
 
 REFRESH_SECONDS = 5
+LONG = 24
+"""Characters from which on a cell may be broken into lines."""
+ILL = ("quarantined", "revoked", "refused", "lost")
+"""States that stand out."""
 WIDTH, HEIGHT = 640, 160
 HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
@@ -25,14 +29,19 @@ HEADERS = {
 }
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8884; --mark: #2a6fdb; }
-@media (prefers-color-scheme: dark) { :root { --mark: #7fb0ff; } }
+:root { color-scheme: light dark; --line: #8884; --mark: #2a6fdb; --quiet: #666; --ill: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --mark: #7fb0ff; --quiet: #a0a0a0; --ill: #ff8a80; } }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); }
+th, td { text-align: left; padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { font-weight: 500; color: var(--quiet); }
+td.long { white-space: normal; }
+td.ill { color: var(--ill); }
+h1 { font-size: 1.6rem; margin-bottom: 0; }
 h2 { margin-top: 2rem; font-size: 1.1rem; }
+.quiet { color: var(--quiet); font-size: 13px; overflow-wrap: anywhere; }
 svg { max-width: 100%; } polyline { fill: none; stroke: var(--mark); stroke-width: 2; } circle { fill: var(--mark); }
-text { fill: currentColor; font-size: 12px; }
+text { fill: var(--quiet); font-size: 12px; }
 .scroll { overflow-x: auto; }
 """
 
@@ -86,14 +95,20 @@ The core has {size(status.size)}; SHA-256 {status.digest}.</p>
 <h2>Devices</h2>{devices}
 <h2>Leases, newest first</h2>{visits}
 <h2>Versions, newest first</h2>{lessons}
+<p class="quiet">Version {status.version} has {size(status.size)}; SHA-256 {status.digest}</p>
 </body></html>
 """
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     first = "".join(f"<th>{head}</th>" for head in heads)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(_cell(str(cell)) for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><tr>{first}</tr>{body}</table></div>'
+
+
+def _cell(text: str) -> str:
+    kind = ' class="ill"' if text in ILL else ' class="long"' if len(text) > LONG else ""
+    return f"<td{kind}>{html.escape(text)}</td>"
 
 
 def _curve(versions: Sequence[Version], name: str) -> str:
@@ -116,5 +131,6 @@ def _curve(versions: Sequence[Version], name: str) -> str:
 <polyline points="{line}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>
 <text x="0" y="24">{high:.3g}</text><text x="0" y="{HEIGHT - 28}">{low:.3g}</text>
 <text x="40" y="{HEIGHT - 8}">version {first}</text>
+<text x="{WIDTH - 20}" y="12" text-anchor="end">{html.escape(name)}</text>
 <text x="{WIDTH - 20}" y="{HEIGHT - 8}" text-anchor="end">{last}</text>
 </svg>"""
