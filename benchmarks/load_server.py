@@ -14,13 +14,14 @@ from sqlalchemy import func, select
 from stillhouse.edge.invitation import Invitation
 from stillhouse.edge.lesson import Arrival, Decision, Lesson, State, Taught
 from stillhouse.edge.service.authority import Authority
-from stillhouse.edge.service.database import Database, leases, nonces
+from stillhouse.edge.service.database import Database
 from stillhouse.edge.service.folder import StateFolder
 from stillhouse.edge.service.invites import invite
 from stillhouse.edge.service.leases import LeaseConfig
 from stillhouse.edge.service.rates import WebConfig
 from stillhouse.edge.service.service import Service
 from stillhouse.edge.service.serving import listen, running, teaching
+from stillhouse.edge.service.tables import leases, nonces
 from stillhouse.edge.service.web import edge_app
 
 TICKS = 100

@@ -11,8 +11,8 @@ import torch.distributed as dist
 
 torch.set_num_threads(1)
 
-NOT_OURS = {"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"}
-"""Set by pytest, and by torch when its first optimizer is made."""
+NOT_OURS = {"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}
+"""Set by pytest, by torch when its first optimizer is made, and by scikit-learn when it is imported."""
 
 
 @pytest.fixture(autouse=True)

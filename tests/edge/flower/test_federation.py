@@ -116,4 +116,4 @@ def reopen(state: Path, applied: int) -> None:
     service = Service(state, open_lesson(state, open_teaching), read_core(state).leases)
     with closing(service):
         assert service.core.version >= applied
-        assert StateFolder(state).version_file(service.core.version).exists()
+        assert StateFolder(state).version_file(service.core.version, service.core.digest).exists()

@@ -20,15 +20,14 @@ from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from stillhouse.config import build
-from stillhouse.edge.device.account import PrivacyAccount, blurred
+from stillhouse.edge.device.leaving import Leaving
 from stillhouse.edge.device.limits import Limits, parse_size
-from stillhouse.edge.device.privacy import PrivacyConfig, telling_names
+from stillhouse.edge.device.privacy import PrivacyConfig
 from stillhouse.edge.device.terms import Lease, read_lease
 from stillhouse.edge.device.training import learn
 from stillhouse.edge.device.visit import Visit, write_return
 from stillhouse.errors import RunError, SettingsError
 from stillhouse.files import write_atomically
-from stillhouse.methods.travel import pack
 
 LEASE, CLONE, RETURN = "lease", "clone", "return"
 """Records of a message."""
@@ -129,15 +128,14 @@ def visit(clone: bytes, lease: Lease, terms: Terms) -> bytes:
         here = Visit(folder / "visit")
         here.begin(lease, time.time() + lease.deadline)
         write_atomically(here.clone, clone)
-        method = learn(
-            here, lease, terms.data, terms.limits,
+        leaving = Leaving(
+            terms.privacy, answers=False, account=folder / "privacy.json", limits=terms.limits, tell=log.info
+        )
+        trained = learn(
+            here, lease, terms.data, terms.limits, check=leaving.check_for(here, lease),
             cancelled=lambda: "its time is over" if time.monotonic() > until else "",
         )  # fmt: skip
-        learnt = pack(method)
-        if terms.privacy:
-            PrivacyAccount(folder / "privacy.json").spend(terms.privacy)
-            learnt = blurred(here.clone, learnt, telling_names(method), terms.privacy)
-        write_return(here, learnt)
+        write_return(here, leaving.of(trained, here))
         content = here.returned.read_bytes()
         here.clear()
     return content

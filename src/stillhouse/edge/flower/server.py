@@ -22,11 +22,11 @@ from stillhouse.edge.device.terms import Lease, printable
 from stillhouse.edge.flower.client import CLONE, LEASE, RETURN, packed, unpacked
 from stillhouse.edge.learning.opening import open_teaching
 from stillhouse.edge.service.core import open_lesson, read_core
-from stillhouse.edge.service.database import nodes
 from stillhouse.edge.service.invites import invite
 from stillhouse.edge.service.refusals import Gone, Refusal, Unauthorized, Wait
 from stillhouse.edge.service.service import Grant, Service
 from stillhouse.edge.service.serving import teaching
+from stillhouse.edge.service.tables import nodes
 from stillhouse.edge.service.uploads import Part
 from stillhouse.errors import SettingsError
 
@@ -162,7 +162,9 @@ def serve(grid: Grid, context: Context) -> None:
     """
     path, versions = _read_config(context.run_config)
     known = read_core(path)
-    service = Service(path, open_lesson(path, open_teaching), known.leases, url=known.service.database)
+    service = Service(
+        path, open_lesson(path, open_teaching), known.leases, url=known.service.database, files=known.service.files
+    )
     with closing(service), teaching(service):
         federation = Federation(grid, service, known.told, tell)
         tell(f"core version {service.core.version}; status: stillhouse edge status {path}")

@@ -21,13 +21,14 @@ from sqlalchemy import select
 from stillhouse.edge.learning.teaching import Teaching
 from stillhouse.edge.lesson import State
 from stillhouse.edge.service.clock import VirtualClock
-from stillhouse.edge.service.database import find_leases, leases, ledger
 from stillhouse.edge.service.door import Door
 from stillhouse.edge.service.inprocess import InProcess
 from stillhouse.edge.service.invites import invite
 from stillhouse.edge.service.leases import Lease, LeaseConfig
+from stillhouse.edge.service.records import find_leases
 from stillhouse.edge.service.refusals import Gone, Unauthorized, Wait
 from stillhouse.edge.service.service import Service
+from stillhouse.edge.service.tables import leases, ledger
 from stillhouse.edge.service.writer import Outcome
 from stillhouse.edge.simulation.chronicle import Chronicle
 from stillhouse.edge.simulation.people import Person, plan_visit
@@ -129,7 +130,7 @@ class Play:
         )  # fmt: skip
 
     def _begin(self) -> None:
-        size = self._service.folder.version_file(0).stat().st_size
+        size = self._service.folder.version_file(0, self._service.core.digest).stat().st_size
         self._chronicle.start(contestant=self.name, seed=self.seed, scenario=self.scenario.about.name, model_bytes=size)
         door = Door(self._service.database, self._clock)
         for person in self.people:
