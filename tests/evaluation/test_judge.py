@@ -89,7 +89,7 @@ def test_file_has_the_agreed_form(judged: Evaluation) -> None:
     assert document["data"] == {
         "train": "a", "test": "b", "train_images": 60, "test_images": 30, "classes": ["red", "green", "blue"],
     }  # fmt: skip
-    assert document["encoder"] == {"name": "two", "blocks": 2, "block_dims": [8, 12]}
+    assert document["encoder"] == {"name": "two", "blocks": 2, "block_dims": [8, 12], "weights_sha256": ""}
     first = document["results"][0]
     assert {"subject", "block", "protocol", "accuracy", "interval", "settings"} <= first.keys()
     assert first["interval"][0] <= first["accuracy"] <= first["interval"][1]

@@ -90,9 +90,10 @@ def evaluate_run(
     bank, queries = _open(known, asked, changed.data.store_size)
     judged = recipe.peer if peer else recipe.encoder
     seed = recipe.training.seed + 1 if peer else recipe.training.seed
+    encoder = (run.load_peer() if peer else run.load()).to(device)
     weights = str(read_table((run.peer_folder if peer else run.encoder_folder) / CARD).get("sha256", ""))
     evaluation = judge(
-        (run.load_peer() if peer else run.load()).to(device),
+        encoder,
         bank,
         queries,
         untrained=build_encoder(judged, seed).to(device),
