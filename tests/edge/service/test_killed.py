@@ -124,7 +124,7 @@ def visited(device: OverHttps, change: float, begin: Callable[[], object]) -> No
             begin()
             return ask()
 
-    lease = device.lease().lease
+    lease = str(getattr(go(device.lease), "lease", ""))
     body = changed(device.model(lease), change)
     go(lambda: device.send(lease, body))
     deadline = time.monotonic() + 60
@@ -174,8 +174,8 @@ def test_kill_9_at_every_step(make_fleet: MakeFleet, tmp_path: Path, place: str)
 
 @pytest.mark.slow
 def test_bodies_without_end_leave_memory_flat(make_fleet: MakeFleet) -> None:  # fault 8
-    """300 MB for a core of 1 MB, said, not said, and dripping: the peak of memory rises by less than twice the core."""
-    fleet, port = make_fleet("https", lesson=Averaging(start={"weight": torch.zeros(250_000)})), str(free_port())
+    """300 MB for a core of 4 MB, said, not said, and dripping: the peak of memory rises by less than twice the core."""
+    fleet, port = make_fleet("https", lesson=Averaging(start={"weight": torch.zeros(1_000_000)})), str(free_port())
     invitation = invite(fleet.service.database, "a", "", "", time.time())
     fleet.close()
     key = load_pem_private_key(invitation.private_key.encode(), None)
@@ -188,7 +188,7 @@ def test_bodies_without_end_leave_memory_flat(make_fleet: MakeFleet) -> None:  #
         path = f"/v1/lease/{lease}/result"
 
         def flood() -> None:
-            for headers in ({"content-length": "300000000"}, {"content-length": "1000000"}):
+            for headers in ({"content-length": "300000000"}, {"content-length": "4000000"}):
                 with device.raw() as line, contextlib.suppress(OSError):
                     line.sendall(device.head("PUT", path, headers))
                     for _ in range(3000):
@@ -202,7 +202,7 @@ def test_bodies_without_end_leave_memory_flat(make_fleet: MakeFleet) -> None:  #
             flood()
         before = peak(process.pid)
         flood()
-        assert peak(process.pid) - before < 2_000_000
+        assert peak(process.pid) - before < 8_000_000
         assert device.state(lease).state == "out"
 
 

@@ -28,6 +28,8 @@ class PatientProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: of a head, of a body that is read, or of one that nobody reads any more."""
+        if self.transport.is_closing():  # what was said is the last word; h11 would refuse to answer once more
+            return
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._asking.stop()
