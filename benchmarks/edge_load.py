@@ -133,8 +133,8 @@ def soak(folder: Path, seconds: float) -> list[Table]:
     rows: list[Row] = [dict(vars(sample)) for sample in samples[::step]]
     rises = [rise(samples, name) for name in ("memory", "files", "descriptors", "database")]
     errors = sum(measured.errors.values())
-    about = percentiles("lease, model and return", measured.visits)
-    title = f"{len(measured.visits)} visits in {seconds:.0f} s, errors: {errors}; seconds on the wall"
+    about = percentiles("lease, model and return", measured.visits) | {"errors": errors, "bar": ERRORS.judge(errors)}
+    title = f"{seconds:.0f} s of visits without a pause, seconds on the wall"
     return [Table("soak: the server over time", rows), Table("rises", rises), Table(title, [about])]
 
 
