@@ -132,7 +132,8 @@ main()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_killed_in_the_middle_nothing_is_there_by_that_name(
     encoder_folder: Path, pictures: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -53,7 +53,14 @@ def records(run: stillhouse.Run, kind: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["kind"] == kind]
 
 
-@pytest.mark.parametrize("method", [*METHODS, "byol + crd"])
+SISTERS = ("sdssl-byol", "compress", "disco", "crd-supervised")
+"""Methods made of the same parts as others, whose resumed runs are tested with the slow ones."""
+
+
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=pytest.mark.slow) if name in SISTERS else name for name in [*METHODS, "byol + crd"]],
+)
 def test_a_run_that_died_goes_on_to_the_same_bits(method: str, tmp_path: Path, train_tiny: TrainTiny) -> None:
     whole = train_tiny(tmp_path / "whole", method)
     with pytest.raises(CrashError):
