@@ -23,21 +23,28 @@ SERVER, EACH, ALPHA = 2000, 1000, 0.3
 USERS = ("usual", "slow", "killed", "late", "offline")
 HOSTILE = "hostile"
 CORE = {
-    "encoder.name": "vit_micro",
-    "encoder.patch_size": 8,
+    "encoder.name": "cnn_micro",
     "method.head_layer": 0,
+    "method.zero_output": "false",
+    "method.views.views": "[{min_area = 0.5, jitter = 0.0, grayscale = 0.0, blur = 0.0, interpolation = 'bilinear'}]",
     "training.steps": 0,
     "training.epochs": 40,
     "training.batch_size": 64,
-    "training.warmup_epochs": 3,
-    "training.optimizer": "adamw",
-    "training.learning_rate": 4e-3,
-    "training.weight_decay": 0.05,
+    "training.warmup_epochs": 1,
+    "training.optimizer": "sgd",
+    "training.learning_rate": 0.4,  # 0.1 at this batch size
+    "training.weight_decay": 5e-4,
+    "training.decay_all": "true",
 }
 """How the first core is trained: from nothing, on the labels of the server's images."""
-VISIT = {"steps": 100, "warmup_epochs": 0, "learning_rate": 1e-3, "checkpoint_steps": 25, "log_steps": 25}
-"""How clones are trained, where it differs."""
-TERMS = {"leases.deadline_floor": 900, "lesson.distilling.epochs": 1}
+VISIT = {"steps": 150, "warmup_epochs": 0, "learning_rate": 0.08, "checkpoint_steps": 25, "log_steps": 25}
+"""How clones are trained, where it differs: about ten epochs, from 0.02 on."""
+TERMS = {
+    "leases.deadline_floor": 900,
+    "lesson.distilling.epochs": 1,
+    "lesson.distilling.batch_size": 64,
+    "lesson.distilling.learning_rate": 0.02,
+}
 """Of leases and lessons, where they differ: patience with the slow one, and short lessons, for it is one machine."""
 
 
