@@ -1,5 +1,6 @@
 """Answers instead of weights: what teaches, what is refused, and that only what was said enters the core."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_either_weights_or_answers_come_back(core: State) -> None:
         (
             scores(1.0) + 50 * F.one_hot(LABELS, 3) * (torch.arange(60) == 7)[:, None],
             False,
-            "times as far as on average",
+            "times as far as what is said about the others",
         ),
         (scores(1.0) + 1e7 * F.one_hot(LABELS, 3), True, "no network says so"),
     ],
@@ -85,7 +86,9 @@ def test_how_concentrated_a_change_is() -> None:
     said = torch.tensor([[1.0, -1.0], [2.0, -2.0], [0.0, 1.0], [3.0, 1.0]])
     assert concentration(said, said) == 0.0
     assert concentration(said + 5, said) == 0.0  # the mean of scores means nothing
-    assert concentration(said + torch.tensor([[0.0, 0.0]] * 3 + [[1.5, -1.5]]), said) == pytest.approx(4.0)
+    assert concentration(said + 5, said, scores=False) == pytest.approx(1.0)  # that of vectors does
+    assert concentration(said + torch.tensor([[0.5, -0.5]] * 3 + [[1.5, -1.5]]), said) == pytest.approx(3.0)
+    assert concentration(said + torch.tensor([[0.0, 0.0]] * 3 + [[1.5, -1.5]]), said) == math.inf
     assert check_answers(said, said, AnswersConfig()).accepted
 
 
@@ -157,6 +160,20 @@ def test_weights_and_answers_teach_in_one_lesson(lesson: Teaching, core: State, 
     taught = lesson.teach(core, both, 1)
     assert lesson.judge.verdict(taught.state).loss < lesson.judge.verdict(core).loss
     assert not same(taught.state, lesson.teach(core, both[1:], 1).state)
+    assert {"strength", "answers_strength"} <= taught.measures.keys()
+
+
+def test_answers_are_held_against_what_was_sent_whatever_weights_taught_before(
+    lesson: Teaching, core: State, honest: State
+) -> None:
+    """An untouched clone says nothing new, though the core has gone on in the same lesson."""
+    rule = AnswerDistiller(
+        Hearing(lesson.room), replace(QUICK, strengths="equal", norms="still"), AnswersConfig(attend=1.0)
+    )
+    silent = answered(lesson.room, core, core)
+    taught = rule(honest, [silent], 1)[0]
+    said, own, before = (answer(*asked(lesson, state)).softmax(1) for state in (taught, honest, core))
+    assert (said - own).abs().max() < 0.1 * (before - own).abs().max()
 
 
 @pytest.mark.parametrize("compare", ["relations", "anchors", "directions"])

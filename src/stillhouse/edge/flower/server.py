@@ -25,10 +25,10 @@ from stillhouse.edge.service.core import open_lesson, read_core
 from stillhouse.edge.service.invites import invite
 from stillhouse.edge.service.refusals import Gone, Refusal, Unauthorized, Wait
 from stillhouse.edge.service.service import Grant, Service
-from stillhouse.edge.service.serving import teaching
+from stillhouse.edge.service.serving import RETRY_SECONDS, teaching
 from stillhouse.edge.service.tables import nodes
 from stillhouse.edge.service.uploads import Part
-from stillhouse.errors import SettingsError
+from stillhouse.errors import RunError, SettingsError
 
 POLL_SECONDS = 1.0
 QUEUE_SECONDS = 3600.0
@@ -48,6 +48,8 @@ class Sent:
     """Flower's name of the message; empty where no reply can come any more."""
     patience: float
     """Seconds for which the node gets no other while it is there: until its return has taught, or comes late."""
+    reply: Message | None = None
+    """What came back, until the service has it."""
 
 
 class Federation:
@@ -113,8 +115,10 @@ class Federation:
         node, lease = name_of(number), sent.grant.lease
         if sent.message and activated is not None:  # asked about a node that is away, Flower forgets the message
             for reply in self._grid.pull_messages([sent.message]):
-                sent.message = ""
-                self._take(node, lease, reply)
+                sent.message, sent.reply = "", reply
+        if sent.reply is not None:
+            self._take(node, lease, sent.reply)
+            sent.reply = None
         if sent.message and activated == sent.activated:  # else it was away and may have begun anew: counts as silent
             with suppress(Gone):
                 self._service.beat(node, lease)
@@ -170,7 +174,11 @@ def serve(grid: Grid, context: Context) -> None:
         tell(f"core version {service.core.version}; status: stillhouse edge status {path}")
         last = service.core.version + versions if versions else math.inf
         while service.core.version < last:
-            federation.step()
+            try:
+                federation.step()
+            except RunError as error:  # a disk, a database or a store that may be there again: nothing is lost
+                tell(f"{error}; goes on in {RETRY_SECONDS:g} s")
+                time.sleep(RETRY_SECONDS)
             time.sleep(POLL_SECONDS)
         tell(f"core version {service.core.version}; the run ends here")
 

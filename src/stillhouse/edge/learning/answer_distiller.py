@@ -90,7 +90,7 @@ class _Wanted:
         self.room, self.config = hearing.room, config
         self.comparison = _comparison(hearing, config, core)
         self.labels = self.room.labels.of[self.room.asked].to(self.room.device)
-        sent = {arrival.base_version: arrival.base if arrival.staleness else core for arrival in arrivals}
+        sent = {arrival.base_version: arrival.base for arrival in arrivals}
         self.before = self._to_device(hearing.of(core).answers)
         self.then = [self._to_device(hearing.of(sent[arrival.base_version]).answers) for arrival in arrivals]
         self.now = [self._to_device(arrival.answers) for arrival in arrivals if arrival.answers is not None]

@@ -6,6 +6,8 @@ questions themselves, each half of them judged with a strength that was fitted o
 Letters: N questions, C scores of an image or width of a vector.
 """
 
+import math
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,13 +22,14 @@ LARGEST = 1e6
 """Of any number in an answer."""
 
 
-def check_answers(answers: Tensor, clone: Tensor, config: AnswersConfig) -> Decision:
+def check_answers(answers: Tensor, clone: Tensor, config: AnswersConfig, *, scores: bool = True) -> Decision:
     """Shape, number format, finite and bounded values, and no image about which far more changed than about the rest.
 
     Args:
         answers: anything.
         clone: what the clone said, float32 `[N, C]`.
         config: what is asked.
+        scores: whether they are scores of classes; else vectors.
     """
     if answers.dtype != clone.dtype or answers.ndim != 2:
         return Decision(
@@ -38,25 +41,27 @@ def check_answers(answers: Tensor, clone: Tensor, config: AnswersConfig) -> Deci
         return Decision(False, "answers: hold values that are not finite", hostile=True)
     if answers.abs().max() > LARGEST:
         return Decision(False, f"answers: hold {answers.abs().max():.3g}; no network says so", hostile=True)
-    share = concentration(answers, clone)
+    share = concentration(answers, clone, scores=scores)
     if share <= config.concentration:
         return ACCEPTED
     return Decision(
         False,
-        f"answers: what is said about one image changed {share:.3g} times as far as on average; at most "
-        f"{config.concentration:g} is taken",
+        f"answers: what is said about one image changed {share:.3g} times as far as what is said about the others; "
+        f"at most {config.concentration:g} is taken",
     )
 
 
-def concentration(answers: Tensor, clone: Tensor) -> float:
-    """How far what is said about one image changed, at most, over how far on average; 0 where nothing changed.
+def concentration(answers: Tensor, clone: Tensor, *, scores: bool = True) -> float:
+    """How far what is said about one image changed, at most, over how far on average of the others.
 
-    Scores are taken without their mean over an image, which means nothing. Arguments as in `check_answers`.
+    0 where nothing changed, infinite where nothing else did. Scores are taken without their mean over an image, which
+    means nothing. Arguments as in `check_answers`.
     """
     change = answers.double() - clone.double()
-    lengths = (change - change.mean(1, keepdim=True)).norm(dim=1)
-    mean = lengths.mean().item()
-    return lengths.max().item() / mean if mean else 0.0
+    lengths = (change - change.mean(1, keepdim=True) if scores else change).norm(dim=1)
+    most = lengths.max().item()
+    others = (lengths.sum().item() - most) / max(1, len(lengths) - 1)
+    return most / others if others > 0 else math.inf if most else 0.0
 
 
 def check_useful(core: Tensor, clone: Tensor, answers: Tensor, labels: Tensor, config: GateConfig) -> Decision:

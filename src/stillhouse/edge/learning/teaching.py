@@ -86,7 +86,7 @@ class Teaching(Lesson):
         room, own, sent = self.room, self.hearing.of(core).answers, self.hearing.of(arrival.base).answers
         if not len(room.asked):
             return Decision(False, "answers: nothing was asked")
-        decision = check_answers(answers, sent, self.config.answers)
+        decision = check_answers(answers, sent, self.config.answers, scores=room.template.classifier is not None)
         labels = room.labels.of[room.asked]
         if not decision.accepted or (room.template.classifier is not None and bool((labels < 0).any())):
             return decision
@@ -106,7 +106,7 @@ class Teaching(Lesson):
         for rule, answered in ((self.rule, False), (self.answer_rule, True)):
             if group := [arrival for arrival in arrivals if (arrival.answers is not None) == answered]:
                 kept, done = self._by(rule, kept, group, version)
-                measures |= done
+                measures |= {f"answers_{name}": value for name, value in done.items()} if measures else done
         return Taught(kept, self.judge.scores(kept), measures)
 
     def _by(self, rule: Rule, core: State, arrivals: Sequence[Arrival], version: int) -> tuple[State, dict[str, float]]:
