@@ -22,7 +22,11 @@ BUDGET: dict[str, Any] = {
     "method.hidden_dim": 256,
     "method.momentum": 0.99,
     "method.teacher_temperature": 0.04,  # at 0.07 all prototypes become alike in so short a training
-    "training.epochs": 8,
+    "method.views.views": [
+        {"count": 2, "min_area": 0.4, "blur": 0.0},
+        {"count": 2, "min_area": 0.1, "max_area": 0.4, "blur": 0.0, "size_fraction": 0.5},
+    ],
+    "training.epochs": 30,
     "training.warmup_epochs": 1,
     "training.batch_size": 128,
     "training.learning_rate": 1e-3,
