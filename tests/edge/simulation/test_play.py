@@ -101,6 +101,18 @@ def test_a_deadline_is_kept_or_not_as_the_terms_say(tmp_path: Path) -> None:
     assert all(visit["sent"] >= 12 for visit in again)
 
 
+SLOW = {"delay": 0.0, "spread": 0.0, "step": 10.0, "slow": 1, "slower": 12.0}  # 20 seconds, or 240
+
+
+def test_who_never_keeps_a_deadline_does_not_go_on_for_ever(tmp_path: Path) -> None:
+    terms = {"late": "refuse", "deadline_floor": 60.0, "deadline_ceiling": 200.0}
+    scenario = make_scenario(users={"number": 3}, time=SLOW, leases=terms)
+    people = [replace(person, leaves=3000.0) for person in gather_people(scenario, make_world(3).hands, 0)]
+    records = play(tmp_path, scenario, people=people)
+    assert sorted(visit["state"] for visit in of(records, "visit")) == ["applied"] * 4 + ["lost"] * 2
+    assert records[-1]["time"] < 500
+
+
 def test_who_sends_rubbish_is_shut_out(tmp_path: Path) -> None:
     scenario = make_scenario(attackers={"share": 0.25, "kinds": ["not_a_number"]}, leases={"strikes": 1})
     records = play(tmp_path, scenario)

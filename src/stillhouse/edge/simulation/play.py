@@ -93,6 +93,7 @@ class Play:
     """The last visit of each user."""
     _visits: Counter[int] = field(default_factory=Counter)
     _returned: Counter[int] = field(default_factory=Counter)
+    """Returns of each user, and attempts that were given up."""
     _decided: int = 0
     _there: set[int] = field(default_factory=set)
     _teaching: bool = False
@@ -203,10 +204,16 @@ class Play:
             self._leave(out.person)
         except Gone as gone:
             if not gone.told["late"]:
-                out.given_up = True
+                self._give_up(out)
                 self._settle_lost()
                 self._ask(out.person)
         return not out.given_up
+
+    def _give_up(self, out: Underway) -> None:
+        """Nothing comes of it, and yet the attempt counts, or it might never end."""
+        out.given_up = True
+        self._returned[out.person.number] += 1
+        self._decided += 1
 
     def _return(self, out: Underway) -> None:
         """Train, which takes no virtual time any more, and give back."""
@@ -221,10 +228,9 @@ class Play:
             taught = study(room, person.rows, {name: sent[name] for name in self.first}, local, seed, person.attack)
             self._devices[person.number].send(out.lease, safetensors.torch.save(dict(taught)))
             out.returned = True
-        except TrainingError:  # there is nothing to give back, and yet the attempt counts, or it might never end
-            out.given_up = True
-            self._decided += 1
-        self._returned[person.number] += 1
+            self._returned[person.number] += 1
+        except TrainingError:  # there is nothing to give back
+            self._give_up(out)
         self._hear()
         self._ask(person)
 

@@ -130,9 +130,9 @@ class VisitsConfig:
     """When a run is over: when one of these is reached, or nobody is left."""
 
     each: Annotated[int, Ge(0)] = 3
-    """Returns of every user; 0 sets no limit."""
+    """Returns of every user, and attempts that it had to give up; 0 sets no limit."""
     total: Annotated[int, Ge(0)] = 0
-    """Returns of all users together; 0 sets no limit."""
+    """The same of all users together; 0 sets no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
