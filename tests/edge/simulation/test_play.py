@@ -113,6 +113,28 @@ def test_who_never_keeps_a_deadline_does_not_go_on_for_ever(tmp_path: Path) -> N
     assert records[-1]["time"] < 500
 
 
+def test_a_visit_that_was_lost_before_it_was_given_up_is_told(tmp_path: Path) -> None:
+    terms = {"late_seconds": 20.0, "deadline_floor": 60.0, "deadline_ceiling": 200.0}
+    scenario = make_scenario(users={"number": 3}, time=SLOW, leases=terms, visits={"each": 2, "total": 6})
+    visits = of(play(tmp_path, scenario), "visit")
+    assert [(visit["reason"], visit["time"]) for visit in visits if visit["state"] == "lost"] == [
+        ("deadline", 230.0), ("deadline", 470.0),
+    ]  # fmt: skip
+    assert len(visits) == 6
+
+
+def test_a_visit_that_was_lost_before_its_user_was_shut_out_is_told(tmp_path: Path) -> None:
+    scenario = make_scenario(
+        users={"number": 1}, attackers={"share": 1.0, "kinds": ["not_a_number"]}, visits={"total": 1},
+        time={"delay": 0.0, "spread": 0.0, "step": 60.0, "lesson": 100.0},
+        leases={"strikes": 1, "deadline_floor": 60.0, "deadline_ceiling": 60.0},
+    )  # fmt: skip
+    visits = of(play(tmp_path, scenario), "visit")
+    assert [(visit["state"], visit["sent"], visit["time"]) for visit in visits] == [
+        ("refused", 0.0, 220.0), ("lost", 120.0, 220.0),
+    ]  # fmt: skip
+
+
 def test_who_sends_rubbish_is_shut_out(tmp_path: Path) -> None:
     scenario = make_scenario(attackers={"share": 0.25, "kinds": ["not_a_number"]}, leases={"strikes": 1})
     records = play(tmp_path, scenario)

@@ -278,8 +278,8 @@ class Play:
     def _settle_lost(self) -> None:
         """Write down visits whose end nobody waits for any more."""
         with self._service.database.reading() as connection:
-            lost = find_leases(connection, leases.c.state == "lost", leases.c.ended == self._clock.now())
-        known = [(self._out[lease.id], lease) for lease in lost if lease.id in self._out]
+            lost = find_leases(connection, leases.c.state == "lost", leases.c.id.in_(self._out))
+        known = [(self._out[lease.id], lease) for lease in lost]
         for out, lease in sorted(known, key=lambda pair: pair[0].person.number):
             if lease.final or self._never_returns(out):
                 del self._out[out.lease]
