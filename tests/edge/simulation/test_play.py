@@ -156,6 +156,15 @@ def test_clones_that_wait_for_each_other_share_a_lesson(tmp_path: Path) -> None:
     assert records[place - 1]["time"] == lessons[0]["time"]
 
 
+def test_who_is_refused_beside_one_who_teaches_is_as_stale_as_before_the_lesson(tmp_path: Path) -> None:
+    scenario = make_scenario(
+        users={"number": 2}, attackers={"share": 0.5, "kinds": ["not_a_number"]}, visits={"each": 1},
+        contestants={"pairs": {"waiting": 2}},
+    )  # fmt: skip
+    told = {visit["state"]: visit["staleness"] for visit in of(play(tmp_path, scenario, "pairs"), "visit")}
+    assert told == {"applied": 0, "refused": 0}
+
+
 def test_a_lesson_takes_time_where_it_is_counted(tmp_path: Path) -> None:
     scenario = make_scenario(time={"delay": 0.0, "spread": 0.0, "lesson": 7.0}, visits={"each": 1})
     lessons = of(play(tmp_path, scenario), "lesson")

@@ -253,12 +253,13 @@ class Play:
             self._hear()
 
     def _settle(self, outcome: Outcome) -> None:
-        """Write down what became of returns."""
+        """Write down what became of returns, which were all held against the core before the lesson."""
+        before = outcome.version - bool(outcome.applied)
         for lease, reason in outcome.refused.items():
-            self._tell(self._out.pop(lease), self._read(lease), "refused", outcome.version, reason)
+            self._tell(self._out.pop(lease), self._read(lease), "refused", before, reason)
         taught = [self._out.pop(lease) for lease in outcome.applied]
         for out in taught:
-            self._tell(out, self._read(out.lease), "applied", outcome.version - 1)
+            self._tell(out, self._read(out.lease), "applied", before)
         if taught:
             with self._service.database.reading() as connection:
                 told = select(ledger.c.measures).where(ledger.c.version == outcome.version)
