@@ -245,8 +245,24 @@ def _read_contestants(tables: Any, lesson: Any) -> tuple[dict[str, Contestant], 
 
 
 def _check(scenario: Scenario) -> None:
-    """Raise `SettingsError` where settings contradict each other."""
+    """Raise `SettingsError` where settings contradict each other, or would be read by nobody."""
+    for name in ("at_least", "together"):
+        if (number := getattr(scenario.leases, name)) != getattr(LeaseConfig, name):
+            raise SettingsError(
+                f"leases.{name}: {number}, and a contestant says so itself; set contestants.NAME.waiting"
+            )
     scenario.leases.check()
+    lessons = {"": scenario.lesson, **{f"contestants.{key}.": one.lesson for key, one in scenario.contestants.items()}}
+    for prefix, lesson in lessons.items():
+        if lesson.answers.images:
+            raise SettingsError(
+                f"{prefix}lesson.answers.images: {lesson.answers.images} questions, and users of a simulation return "
+                "weights; set it to 0"
+            )
+    if scenario.time.slow > scenario.users.number:
+        raise SettingsError(
+            f"time.slow: {scenario.time.slow} of {scenario.users.number} users; lower it, or raise users.number"
+        )
     if scenario.recipe.method.companions & {"teacher", "teachers"}:
         raise SettingsError("method.name: it needs a teacher, which users do not have; choose another method")
     spoilt = [kind for kind in scenario.attackers.kinds if kind in DATA_ATTACKS]
