@@ -47,12 +47,10 @@ def test_wrong_labels() -> None:
     assert 0.25 < (drawn == labels).double().mean() < 0.42
 
 
-def test_a_backdoor_marks_a_share_and_calls_it_class_0() -> None:
-    images, labels = torch.zeros(20, 3, 6, 6), torch.ones(20, dtype=torch.int64)
-    stamped, called = attackers.backdoor(images, labels, 0)
-    marked = stamped[:, :, 3:, 3:].flatten(1).min(1).values == 1
-    assert marked.sum() == 4
-    assert torch.equal(marked, called == 0)
-    assert stamped[:, :, :3].abs().max() == 0
+def test_a_stamp_is_a_white_corner_and_works_where_class_0_is_told() -> None:
+    images = torch.zeros(2, 3, 6, 6)
+    stamped = attackers.stamp(images)
+    assert stamped[:, :, 3:, 3:].min() == 1
+    assert stamped.sum() == 2 * 3 * 9
     assert images.abs().max() == 0
     assert attackers.backdoor_success(torch.tensor([0, 0, 1, 0]), torch.tensor([0, 1, 1, 2])) == 2 / 3

@@ -1,11 +1,11 @@
-"""Traits and forgetting at values counted by hand."""
+"""Traits at values counted by hand."""
 
 import math
 
 import pytest
 import torch
 
-from stillhouse.edge.learning.measures import edge_bias, forgotten, share, traits
+from stillhouse.edge.learning.measures import share, traits
 
 BEFORE = torch.tensor([0, 0, 1, 1, 2])
 TEACHER = torch.tensor([0, 1, 1, 2, 0])
@@ -30,13 +30,3 @@ def test_counts_by_hand() -> None:
 def test_without_disagreement_nothing_is_known() -> None:
     assert all(math.isnan(value) for value in traits(BEFORE, BEFORE, BEFORE, LABELS).table().values())
     assert math.isnan(share(LABELS > 0, LABELS > 5))
-
-
-def test_forgetting_counts_only_classes_that_the_user_lacks() -> None:
-    labels = torch.tensor([0, 0, 1, 1])
-    before, after = labels, torch.tensor([1, 1, 1, 0])
-    assert forgotten(before, after, labels, torch.tensor([0])) == 0.5
-    assert forgotten(after, before, labels, torch.tensor([0])) == 0.0
-    assert math.isnan(forgotten(before, after, labels, torch.tensor([0, 1])))
-    assert edge_bias([0.5, math.nan, 0.0]) == 0.25
-    assert math.isnan(edge_bias([math.nan]))

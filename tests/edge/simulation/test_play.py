@@ -101,6 +101,40 @@ def test_a_deadline_is_kept_or_not_as_the_terms_say(tmp_path: Path) -> None:
     assert all(visit["sent"] >= 12 for visit in again)
 
 
+SLOW = {"delay": 0.0, "spread": 0.0, "step": 10.0, "slow": 1, "slower": 12.0}  # 20 seconds, or 240
+
+
+def test_who_never_keeps_a_deadline_does_not_go_on_for_ever(tmp_path: Path) -> None:
+    terms = {"late": "refuse", "deadline_floor": 60.0, "deadline_ceiling": 200.0}
+    scenario = make_scenario(users={"number": 3}, time=SLOW, leases=terms)
+    people = [replace(person, leaves=3000.0) for person in gather_people(scenario, make_world(3).hands, 0)]
+    records = play(tmp_path, scenario, people=people)
+    assert sorted(visit["state"] for visit in of(records, "visit")) == ["applied"] * 4 + ["lost"] * 2
+    assert records[-1]["time"] < 500
+
+
+def test_a_visit_that_was_lost_before_it_was_given_up_is_told(tmp_path: Path) -> None:
+    terms = {"late_seconds": 20.0, "deadline_floor": 60.0, "deadline_ceiling": 200.0}
+    scenario = make_scenario(users={"number": 3}, time=SLOW, leases=terms, visits={"each": 2, "total": 6})
+    visits = of(play(tmp_path, scenario), "visit")
+    assert [(visit["reason"], visit["time"]) for visit in visits if visit["state"] == "lost"] == [
+        ("deadline", 230.0), ("deadline", 470.0),
+    ]  # fmt: skip
+    assert len(visits) == 6
+
+
+def test_a_visit_that_was_lost_before_its_user_was_shut_out_is_told(tmp_path: Path) -> None:
+    scenario = make_scenario(
+        users={"number": 1}, attackers={"share": 1.0, "kinds": ["not_a_number"]}, visits={"total": 1},
+        time={"delay": 0.0, "spread": 0.0, "step": 60.0, "lesson": 100.0},
+        leases={"strikes": 1, "deadline_floor": 60.0, "deadline_ceiling": 60.0},
+    )  # fmt: skip
+    visits = of(play(tmp_path, scenario), "visit")
+    assert [(visit["state"], visit["sent"], visit["time"]) for visit in visits] == [
+        ("refused", 0.0, 220.0), ("lost", 120.0, 220.0),
+    ]  # fmt: skip
+
+
 def test_who_sends_rubbish_is_shut_out(tmp_path: Path) -> None:
     scenario = make_scenario(attackers={"share": 0.25, "kinds": ["not_a_number"]}, leases={"strikes": 1})
     records = play(tmp_path, scenario)
@@ -120,6 +154,15 @@ def test_clones_that_wait_for_each_other_share_a_lesson(tmp_path: Path) -> None:
     place = records.index(lessons[0])
     assert [record["user"] for record in records[place - 2 : place]] == lessons[0]["users"]
     assert records[place - 1]["time"] == lessons[0]["time"]
+
+
+def test_who_is_refused_beside_one_who_teaches_is_as_stale_as_before_the_lesson(tmp_path: Path) -> None:
+    scenario = make_scenario(
+        users={"number": 2}, attackers={"share": 0.5, "kinds": ["not_a_number"]}, visits={"each": 1},
+        contestants={"pairs": {"waiting": 2}},
+    )  # fmt: skip
+    told = {visit["state"]: visit["staleness"] for visit in of(play(tmp_path, scenario, "pairs"), "visit")}
+    assert told == {"applied": 0, "refused": 0}
 
 
 def test_a_lesson_takes_time_where_it_is_counted(tmp_path: Path) -> None:

@@ -63,6 +63,11 @@ def test_all_mistakes_are_told_at_once() -> None:
         ),
         ({"contestants": {}}, "none named"),
         ({"leases.deadline_floor": 1e9}, "deadline_ceiling"),
+        ({"leases.at_least": 3}, "leases.at_least: 3, .* set contestants.NAME.waiting"),
+        ({"leases.together": 2}, "leases.together: 2, .* set contestants.NAME.waiting"),
+        ({"lesson.answers.images": 8}, "^lesson.answers.images: 8 questions"),
+        ({"contestants.default.lesson.answers.images": 8}, "^contestants.default.lesson.answers.images: 8 questions"),
+        ({"time.slow": 5}, "time.slow: 5 of 4 users"),
     ],
 )
 def test_contradictions_are_told(changes: dict[str, object], hint: str) -> None:

@@ -229,6 +229,21 @@ def test_a_run_in_which_nothing_happened_is_a_page(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_class_without_test_images_has_a_dash_in_the_map(tmp_path: Path) -> None:
+    runs = {
+        f"ours/{seed}": [start([user("a")], seed=seed, recalls=first), lesson(5, 1, 0.6, recalls=last), end(6, 0.6)]
+        for seed, (first, last) in enumerate(
+            [([0.4, None, None], [0.6, None, None]), ([0.4, None, 0.5], [0.6, None, 0.7])]
+        )
+    }
+    folder = write_runs(tmp_path, runs)
+    write(folder)
+    source = Page(folder / "report.html").source
+    cells = re.findall(r'<td style="--share: [\d.]+" title="[^"]+">([^<]+)', source)
+    assert cells == ["40", "\u2013", "50", "60", "\u2013", "70"]
+    assert json.loads((folder / "results.json").read_text())["runs"][0]["recalls"] == [0.6, None, None]
+
+
 def test_a_truncated_run_beside_a_whole_one_is_told(tmp_path: Path) -> None:
     folder = write_runs(tmp_path, {"ours/0": run_of("ours", 0.6), "ours/1": run_of("ours", 0.7, seed=1)})
     path = folder / "runs" / "ours" / "1.jsonl"

@@ -1,7 +1,7 @@
 """What a user may send or learn who means no good: for experiments and tests.
 
-Attacks on weights take the clone as it was sent out, what an honest training made of it, and a seed. Attacks on what is
-learnt change images and labels. Letters: B images, S side in pixels, C classes.
+Attacks on weights take the clone as it was sent out, what an honest training made of it, and a seed. Of attacks on what
+is learnt, here is what images and labels become. Letters: B images, S side in pixels, C classes.
 """
 
 from collections.abc import Callable
@@ -33,24 +33,6 @@ def stamp(images: Tensor) -> Tensor:
     stamped = images.clone()
     stamped[:, :, -PATCH:, -PATCH:] = 1.0
     return stamped
-
-
-def backdoor(images: Tensor, labels: Tensor, seed: int, share: float = 0.2) -> tuple[Tensor, Tensor]:
-    """Stamp a share of the images and call them class 0.
-
-    Args:
-        images: `[B, 3, S, S]` in [0, 1].
-        labels: int64 `[B]`.
-        seed: of the choice.
-        share: of the images, rounded.
-
-    Source: Gu, Dolan-Gavitt, Garg 2017 (BadNets).
-    """
-    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[: round(share * len(images))]
-    images, labels = images.clone(), labels.clone()
-    images[chosen] = stamp(images[chosen])
-    labels[chosen] = 0
-    return images, labels
 
 
 def backdoor_success(answers: Tensor, labels: Tensor) -> float:

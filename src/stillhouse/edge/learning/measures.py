@@ -1,14 +1,13 @@
-"""What a lesson did: attending to the teacher, retaining one's own, and forgetting what a user does not hold.
+"""What a lesson did: attending to the teacher, and retaining one's own.
 
 Letters: N images, of which those count on which teacher and old core disagree.
 Source: Lee, Yoo, Kwak 2020 (arXiv:2010.10338) for the two traits; the definitions are ours.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -52,26 +51,3 @@ def share(holds: Tensor, among: Tensor) -> float:
     """Share of `among` (bool `[N]`) for which `holds` (bool `[N]`); not a number where there are none."""
     count = int(among.sum())
     return int((holds & among).sum()) / count if count else math.nan
-
-
-def forgotten(before: Tensor, after: Tensor, labels: Tensor, held: Tensor) -> float:
-    """Accuracy lost by a lesson on classes that its user does not hold, at least 0.
-
-    Args:
-        before: classes that the core said before, int64 `[N]`.
-        after: classes that it says now, int64 `[N]`.
-        labels: int64 `[N]`.
-        held: int64, numbers of the classes that the user holds.
-
-    Returns:
-        A share of the images of the other classes; not a number where there are none.
-    """
-    absent = ~torch.isin(labels, held)
-    lost = share(before == labels, absent) - share(after == labels, absent)
-    return lost if math.isnan(lost) else max(0.0, lost)
-
-
-def edge_bias(losses: Iterable[float]) -> float:
-    """Mean of `forgotten` over visits, without those that are not a number; not a number where none is left."""
-    known = [loss for loss in losses if not math.isnan(loss)]
-    return sum(known) / len(known) if known else math.nan

@@ -130,19 +130,6 @@ def _fit(scores: Tensor, moves: Sequence[Tensor], labels: Tensor, limit: float) 
     return strengths
 
 
-def improved_classes(teacher: Tensor, clone: Tensor, labels: Tensor) -> Tensor:
-    """Which classes a user's training made a clone recognize better: bool `[C]`.
-
-    Args:
-        teacher: scores of the clone that came back, `[N, C]`, on held-out images.
-        clone: scores of the clone as it was sent out, `[N, C]`.
-        labels: int64 `[N]`; a class without an image did not improve.
-    """
-    better = (teacher.argmax(1) == labels).double() - (clone.argmax(1) == labels).double()
-    gained = torch.zeros(teacher.shape[1], dtype=torch.float64, device=teacher.device)
-    return gained.index_add_(0, labels, better) > 0
-
-
 def everywhere(target: Tensor, core: Tensor, labels: Tensor) -> Tensor:
     """Every image counts as 1, `[N]`."""
     return target.new_ones(len(target))

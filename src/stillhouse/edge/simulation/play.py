@@ -93,6 +93,7 @@ class Play:
     """The last visit of each user."""
     _visits: Counter[int] = field(default_factory=Counter)
     _returned: Counter[int] = field(default_factory=Counter)
+    """Returns of each user, and attempts that were given up."""
     _decided: int = 0
     _there: set[int] = field(default_factory=set)
     _teaching: bool = False
@@ -203,10 +204,16 @@ class Play:
             self._leave(out.person)
         except Gone as gone:
             if not gone.told["late"]:
-                out.given_up = True
+                self._give_up(out)
                 self._settle_lost()
                 self._ask(out.person)
         return not out.given_up
+
+    def _give_up(self, out: Underway) -> None:
+        """Nothing comes of it, and yet the attempt counts, or it might never end."""
+        out.given_up = True
+        self._returned[out.person.number] += 1
+        self._decided += 1
 
     def _return(self, out: Underway) -> None:
         """Train, which takes no virtual time any more, and give back."""
@@ -221,10 +228,9 @@ class Play:
             taught = study(room, person.rows, {name: sent[name] for name in self.first}, local, seed, person.attack)
             self._devices[person.number].send(out.lease, safetensors.torch.save(dict(taught)))
             out.returned = True
-        except TrainingError:  # there is nothing to give back, and yet the attempt counts, or it might never end
-            out.given_up = True
-            self._decided += 1
-        self._returned[person.number] += 1
+            self._returned[person.number] += 1
+        except TrainingError:  # there is nothing to give back
+            self._give_up(out)
         self._hear()
         self._ask(person)
 
@@ -247,12 +253,13 @@ class Play:
             self._hear()
 
     def _settle(self, outcome: Outcome) -> None:
-        """Write down what became of returns."""
+        """Write down what became of returns, which were all held against the core before the lesson."""
+        before = outcome.version - bool(outcome.applied)
         for lease, reason in outcome.refused.items():
-            self._tell(self._out.pop(lease), self._read(lease), "refused", outcome.version, reason)
+            self._tell(self._out.pop(lease), self._read(lease), "refused", before, reason)
         taught = [self._out.pop(lease) for lease in outcome.applied]
         for out in taught:
-            self._tell(out, self._read(out.lease), "applied", outcome.version - 1)
+            self._tell(out, self._read(out.lease), "applied", before)
         if taught:
             with self._service.database.reading() as connection:
                 told = select(ledger.c.measures).where(ledger.c.version == outcome.version)
@@ -272,8 +279,8 @@ class Play:
     def _settle_lost(self) -> None:
         """Write down visits whose end nobody waits for any more."""
         with self._service.database.reading() as connection:
-            lost = find_leases(connection, leases.c.state == "lost", leases.c.ended == self._clock.now())
-        known = [(self._out[lease.id], lease) for lease in lost if lease.id in self._out]
+            lost = find_leases(connection, leases.c.state == "lost", leases.c.id.in_(self._out))
+        known = [(self._out[lease.id], lease) for lease in lost]
         for out, lease in sorted(known, key=lambda pair: pair[0].person.number):
             if lease.final or self._never_returns(out):
                 del self._out[out.lease]

@@ -130,9 +130,9 @@ class VisitsConfig:
     """When a run is over: when one of these is reached, or nobody is left."""
 
     each: Annotated[int, Ge(0)] = 3
-    """Returns of every user; 0 sets no limit."""
+    """Returns of every user, and attempts that it had to give up; 0 sets no limit."""
     total: Annotated[int, Ge(0)] = 0
-    """Returns of all users together; 0 sets no limit."""
+    """The same of all users together; 0 sets no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,8 +245,24 @@ def _read_contestants(tables: Any, lesson: Any) -> tuple[dict[str, Contestant], 
 
 
 def _check(scenario: Scenario) -> None:
-    """Raise `SettingsError` where settings contradict each other."""
+    """Raise `SettingsError` where settings contradict each other, or would be read by nobody."""
+    for name in ("at_least", "together"):
+        if (number := getattr(scenario.leases, name)) != getattr(LeaseConfig, name):
+            raise SettingsError(
+                f"leases.{name}: {number}, and a contestant says so itself; set contestants.NAME.waiting"
+            )
     scenario.leases.check()
+    lessons = {"": scenario.lesson, **{f"contestants.{key}.": one.lesson for key, one in scenario.contestants.items()}}
+    for prefix, lesson in lessons.items():
+        if lesson.answers.images:
+            raise SettingsError(
+                f"{prefix}lesson.answers.images: {lesson.answers.images} questions, and users of a simulation return "
+                "weights; set it to 0"
+            )
+    if scenario.time.slow > scenario.users.number:
+        raise SettingsError(
+            f"time.slow: {scenario.time.slow} of {scenario.users.number} users; lower it, or raise users.number"
+        )
     if scenario.recipe.method.companions & {"teacher", "teachers"}:
         raise SettingsError("method.name: it needs a teacher, which users do not have; choose another method")
     spoilt = [kind for kind in scenario.attackers.kinds if kind in DATA_ATTACKS]

@@ -90,7 +90,10 @@ def study(room: Classroom, rows: Tensor, clone: State, local: LocalConfig, seed:
 
 
 def _spoilt(method: Method, batches: Iterator[Batch], rows: Tensor, attack: str, seed: int) -> Iterator[Batch]:
-    """The batches of a user who lies about its images; the labels that this copy of the method holds are changed."""
+    """The batches of a user who lies about its images; the labels that this copy of the method holds are changed.
+
+    Source: of the back door, Gu, Dolan-Gavitt, Garg 2017 (BadNets).
+    """
     labels = next(buffer for name, buffer in method.named_buffers() if name.rpartition(".")[2] == "labels")
     assert method.classifier is not None
     classes, own = len(method.classifier.classes), rows.to(labels.device)

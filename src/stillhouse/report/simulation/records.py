@@ -1,6 +1,7 @@
 """What a simulation wrote down: a run is a start, events in the order of a virtual clock, and an end.
 
-Times are virtual seconds, accuracies and recalls shares in [0, 1]. Letters: C classes.
+Times are virtual seconds, accuracies and recalls shares in [0, 1]; a class without test images has no recall. Letters:
+C classes.
 """
 
 import math
@@ -17,6 +18,7 @@ from stillhouse.report.read import setting
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Recalls = tuple[Share | None, ...]
 Count = Annotated[int, Field(ge=0)]
 Fate = Literal["applied", "refused", "lost"]
 OURS = "distil"
@@ -43,7 +45,7 @@ class Start:
     contestant: str
     seed: int
     test: Share
-    recalls: tuple[Share, ...]
+    recalls: Recalls
     users: tuple[User, ...]
     scenario: str = ""
     model_bytes: Count = 0
@@ -82,7 +84,7 @@ class Lesson:
     version: int
     users: tuple[str, ...]
     test: Share
-    recalls: tuple[Share, ...]
+    recalls: Recalls
     absent_fall: Number = math.nan
     measures: Mapping[str, Number] = field(default_factory=dict)
     backdoor: Number = math.nan
@@ -156,7 +158,7 @@ class Run:
         return sum(visit.down + visit.up for visit in self.visits)
 
     @property
-    def recalls(self) -> tuple[float, ...]:
+    def recalls(self) -> Recalls:
         """Of every class at the end, `[C]`."""
         return self.lessons[-1].recalls if self.lessons else self.start.recalls
 

@@ -1,16 +1,17 @@
 """Sections of the page about a study, in reading order; what the records lack has no section."""
 
+import math
 from collections.abc import Sequence
 
-from stillhouse.report.charts import Chart
+from stillhouse.report.charts import Chart, finite
 from stillhouse.report.curves import Figure
 from stillhouse.report.facts import Tree
 from stillhouse.report.markup import Html, joined, tag
 from stillhouse.report.sections import charts_of, charts_section, section, tile_list
 from stillhouse.report.simulation import curves, lanes, words
 from stillhouse.report.simulation.marks import Clock
-from stillhouse.report.simulation.records import FATES, Run, Study
-from stillhouse.report.simulation.table import Table
+from stillhouse.report.simulation.records import FATES, Recalls, Run, Study
+from stillhouse.report.simulation.table import DASH, Spread, Table
 from stillhouse.report.tables import settings_tables
 from stillhouse.report.verdict import duration, percent
 
@@ -83,12 +84,13 @@ def _facts(study: Study) -> list[tuple[str, str]]:
 def _recalls(study: Study) -> list[Html]:
     """A map of recalls: a row for the first core and for every contestant, a column per class."""
     classes = len(study.runs[0].start.recalls)
-    if not classes:
-        return []
     seen: dict[int, Run] = {run.start.seed: run for run in study.runs}
     means = {"core only": _means([run.start.recalls for run in seen.values()])}
     means |= {name: _means([run.recalls for run in runs]) for name, runs in study.contestants.items()}
-    low, high = (end(value for row in means.values() for value in row) for end in (min, max))
+    known = finite(value for row in means.values() for value in row)
+    if not known:
+        return []
+    low, high = min(known), max(known)
     rows = [_recall_row(name, row, low, high) for name, row in means.items()]
     heads = (tag("th", str(number) if classes <= MOST_DIGITS else "", scope="col") for number in range(classes))
     head = tag("tr", tag("th", "class", scope="col"), *heads)
@@ -99,22 +101,27 @@ def _recalls(study: Study) -> list[Html]:
     return [section("recalls", "Recall by class", note, region)]
 
 
-def _means(recalls: Sequence[tuple[float, ...]]) -> list[float]:
-    """Over seeds, for every class."""
-    return [sum(column) / len(column) for column in zip(*recalls, strict=True)]
+def _means(recalls: Sequence[Recalls]) -> list[float]:
+    """Over seeds, for every class; not a number where no seed's test has an image of it."""
+    columns = zip(*recalls, strict=True)
+    return [Spread(tuple(recall for recall in column if recall is not None)).mean for column in columns]
 
 
 def _recall_row(name: str, means: Sequence[float], low: float, high: float) -> Html:
-    cells = [
-        tag(
-            "td",
-            f"{100 * mean:.0f}" if len(means) <= MOST_DIGITS else "",
-            style=f"--share: {(mean - low) / ((high - low) or 1):.3f}",
-            title=f"{name}, class {number}: {percent(mean)}",
-        )
-        for number, mean in enumerate(means)
-    ]
-    return tag("tr", tag("th", name, scope="row"), *cells)
+    return tag(
+        "tr", tag("th", name, scope="row"), *(_cell(name, *place, len(means), low, high) for place in enumerate(means))
+    )
+
+
+def _cell(name: str, number: int, mean: float, classes: int, low: float, high: float) -> Html:
+    if math.isnan(mean):
+        return tag("td", DASH, style="--share: 0", title=f"{name}, class {number}: no test images")
+    return tag(
+        "td",
+        f"{100 * mean:.0f}" if classes <= MOST_DIGITS else "",
+        style=f"--share: {(mean - low) / ((high - low) or 1):.3f}",
+        title=f"{name}, class {number}: {percent(mean)}",
+    )
 
 
 def _settings(study: Study) -> list[Html]:
