@@ -89,7 +89,7 @@ def test_a_store_that_refuses(make_fleet: MakeFleet, uri: str, monkeypatch: pyte
     lease = device.lease().lease
     body = changed(device.model(lease), 1.0)
 
-    def refuse(self: ObjectStore, what: str, *told: str) -> None:
+    def refuse(self: ObjectStore, what: str, *told: object) -> None:
         raise RunError(f"{what}: away")
 
     with monkeypatch.context() as away:
@@ -111,6 +111,17 @@ def test_a_prefix_belongs_to_one_core(make_fleet: MakeFleet, uri: str) -> None:
     make_fleet(name="first", files=uri).visit("a", 1.0)
     with pytest.raises(RunError, match="another core"):
         make_fleet(name="second", files=uri)
+
+
+def test_a_folder_is_a_store(make_fleet: MakeFleet, tmp_path: Path) -> None:
+    """Its folders are made as they are needed."""
+    fleet = make_fleet(files=f"file://{tmp_path / 'far' / 'away'}")
+    fleet.visit("a", 1.0)
+    assert fleet.teach() == {}
+    name = version_name(1, fleet.service.core.digest)
+    assert (tmp_path / "far" / "away" / "versions" / name).read_bytes() == (
+        fleet.service.folder.versions / name
+    ).read_bytes()
 
 
 def test_what_is_no_store(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ class ObjectStore(Store):
 
     def put(self, path: Path, name: str) -> None:
         """Copy a file; the stores of fsspec show it whole or not at all, or are written over the next time."""
+        self._make_room(name)
         self._ask("put_file", str(path), self._key(name))
 
     def fetch(self, name: str, path: Path) -> None:
@@ -97,7 +98,12 @@ class ObjectStore(Store):
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}"
 
-    def _ask(self, what: str, *told: str) -> Any:
+    def _make_room(self, name: str) -> None:
+        """Make the folder of a name in stores that have folders: their paths have a root, and others begin at a bucket."""
+        if self._prefix.startswith("/"):
+            self._ask("makedirs", self._key(name).rpartition("/")[0], True)  # no matter if it is there
+
+    def _ask(self, what: str, *told: object) -> Any:
         try:
             return getattr(self._files, what)(*told)
         except Exception as error:  # every driver has its own kinds
