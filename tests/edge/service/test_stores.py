@@ -107,6 +107,40 @@ def test_a_store_that_refuses(make_fleet: MakeFleet, uri: str, monkeypatch: pyte
     assert fleet.service.core.version == 1
 
 
+def test_a_file_is_fetched_by_several_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second fetch that ends while the first is half done disturbs nothing, and nobody sees half a file."""
+    store, path = ObjectStore(f"memory://{tmp_path.name}"), tmp_path / "version"
+    path.write_bytes(b"weights")
+    store.put(path, "version")
+    path.unlink()
+    asked, halves = store._ask, list[str]()
+
+    def ask(what: str, *told: object) -> Any:
+        if what == "get_file" and not halves:
+            halves.append(str(told[1]))
+            Path(halves[0]).write_bytes(b"wei")
+            assert not path.exists()
+            store.fetch("version", path)
+            assert (path.read_bytes(), Path(halves[0]).read_bytes()) == (b"weights", b"wei")
+        return asked(what, *told)
+
+    monkeypatch.setattr(store, "_ask", ask)
+    store.fetch("version", path)
+    assert halves
+    assert [file.name for file in tmp_path.iterdir()] == ["version"]
+    assert path.read_bytes() == b"weights"
+
+
+def test_what_was_half_fetched_is_swept(make_fleet: MakeFleet, uri: str) -> None:
+    fleet = make_fleet(files=uri)
+    current = next(fleet.service.folder.versions.iterdir())
+    for folder in (fleet.service.folder.versions, fleet.service.folder.spool):
+        (folder / f".{current.name}.abc").write_bytes(b"half")
+    fleet.restart()
+    assert list(fleet.service.folder.versions.iterdir()) == [current]
+    assert not list(fleet.service.folder.spool.iterdir())
+
+
 def test_a_prefix_belongs_to_one_core(make_fleet: MakeFleet, uri: str) -> None:
     make_fleet(name="first", files=uri).visit("a", 1.0)
     with pytest.raises(RunError, match="another core"):

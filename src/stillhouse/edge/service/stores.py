@@ -4,6 +4,8 @@ A file's name holds the hash of its content, and is put into the store before th
 put is named by nobody, a put that is repeated changes nothing, and a crash between the two is a put more.
 """
 
+import os
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from pathlib import Path
@@ -77,14 +79,19 @@ class ObjectStore(Store):
         self._ask("put_file", str(path), self._key(name))
 
     def fetch(self, name: str, path: Path) -> None:
-        """Bring a file back under a temporary name, then rename it."""
-        temporary = path.with_name(f".{path.name}.fetched")
+        """Bring a file back under a temporary name of its own, since several may fetch it at once, then rename it."""
+        if not self._ask("exists", self._key(name)):
+            return
         try:
-            if self._ask("exists", self._key(name)):
-                self._ask("get_file", self._key(name), str(temporary))
-                temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            os.close(descriptor)
+            try:
+                self._ask("get_file", self._key(name), temporary)
+                os.replace(temporary, path)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be brought back ({error}); free space or make it writable") from error
 
     def drop(self, name: str) -> None:
         """Remove a copy."""
