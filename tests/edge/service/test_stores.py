@@ -142,9 +142,38 @@ def test_what_was_half_fetched_is_swept(make_fleet: MakeFleet, uri: str) -> None
 
 
 def test_a_prefix_belongs_to_one_core(make_fleet: MakeFleet, uri: str) -> None:
-    make_fleet(name="first", files=uri).visit("a", 1.0)
+    """Whoever else comes, new or long at work, is sent away before anything there is written or swept."""
+    first = make_fleet(name="first", files=uri)
+    first.visit("a", 1.0)
+    held = sorted(ObjectStore(uri).names())
     with pytest.raises(RunError, match="another core"):
-        make_fleet(name="second", files=uri)
+        make_fleet(name="new", files=uri)
+    make_fleet(name="old").close()
+    with pytest.raises(RunError, match="another core"):
+        make_fleet(name="old", files=uri)
+    assert sorted(ObjectStore(uri).names()) == held
+    first.restart()
+    assert first.teach() == {}
+
+
+def test_a_core_that_died_before_its_first_version_keeps_its_prefix(
+    make_fleet: MakeFleet, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as dying:
+        dying.setattr(StateFolder, "write_version", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make_fleet(files=uri)
+    make_fleet(files=uri).visit("a", 1.0)
+
+
+def test_a_prefix_below_another_is_not_swept(make_fleet: MakeFleet, uri: str) -> None:
+    above = make_fleet(name="above", files=uri)
+    below = make_fleet(name="below", files=f"{uri}/below")
+    above.restart()
+    below.visit("a", 1.0)
+    assert below.teach() == {}
+    below.restart()
+    assert len(ObjectStore(f"{uri}/below").names()) == 1
 
 
 def test_a_folder_is_a_store(make_fleet: MakeFleet, tmp_path: Path) -> None:

@@ -14,8 +14,16 @@ from typing import Any
 from stillhouse.errors import RunError, SettingsError
 
 
+OWNER = "owner"
+"""The object that names the core whose store it is."""
+
+
 class Store(ABC):
     """Copies of the files of a state folder, by their names relative to it."""
+
+    @abstractmethod
+    def claim(self, core: str) -> None:
+        """Mark an empty store as that of a core; `RunError` where it is another's, or refuses."""
 
     @abstractmethod
     def put(self, path: Path, name: str) -> None:
@@ -36,6 +44,9 @@ class Store(ABC):
 
 class Nowhere(Store):
     """The state folder is all there is."""
+
+    def claim(self, core: str) -> None:
+        """It is nobody's."""
 
     def put(self, path: Path, name: str) -> None:
         """Nothing is copied."""
@@ -73,6 +84,18 @@ class ObjectStore(Store):
                 "pip install 'stillhouse[s3]'), or leave it empty"
             ) from error
 
+    def claim(self, core: str) -> None:
+        """Mark an empty prefix; others must bear the mark of this core."""
+        mark = self._key(OWNER)
+        if not self._ask("exists", mark) and not self.names():
+            self._make_room(OWNER)
+            self._ask("pipe_file", mark, core.encode())
+        if not self._ask("exists", mark) or self._ask("cat_file", mark) != core.encode():
+            raise RunError(
+                f"service.files: {self._uri} holds files of another core, which this one would sweep away; choose "
+                "another prefix"
+            )
+
     def put(self, path: Path, name: str) -> None:
         """Copy a file; the stores of fsspec show it whole or not at all, or are written over the next time."""
         self._make_room(name)
@@ -100,7 +123,8 @@ class ObjectStore(Store):
 
     def names(self) -> Collection[str]:
         """Of all copies."""
-        return [key.removeprefix(f"{self._prefix}/") for key in self._ask("find", self._prefix)]
+        names = [key.removeprefix(f"{self._prefix}/") for key in self._ask("find", self._prefix)]
+        return [name for name in names if name != OWNER]
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}"
