@@ -70,6 +70,31 @@ def test_the_machine_is_lost(make_fleet: MakeFleet, uri: str, tmp_path: Path) ->
     assert ObjectStore(uri).names() == [f"versions/{version_name(3, wanted)}"]
 
 
+def test_a_store_that_comes_later_gets_what_is_there(make_fleet: MakeFleet, uri: str, tmp_path: Path) -> None:
+    """The core, the version that is lent and the return that waits, though half a copy may be there; no parts."""
+    tables = f"sqlite:///{tmp_path / 'tables.db'}"
+    fleet = make_fleet(name="old", database=tables)
+    out = fleet.device("b").lease().lease
+    body = changed(fleet.device("b").model(out), 3.0)
+    fleet.visit("a", 1.0)
+    assert fleet.teach() == {}
+    waiting = fleet.visit("c", 2.0)
+    fleet.device("b").send(out, body, cut=100)
+    held = sorted(f"{path.parent.name}/{path.name}" for path in fleet.path.glob("[vs]*/*.safetensors"))
+    fleet.files = uri
+    fleet.restart()
+    assert sorted(ObjectStore(uri).names()) == held
+    assert len(held) == 3
+    (tmp_path / "half").write_bytes(b"half")
+    ObjectStore(uri).put(tmp_path / "half", held[0])
+    fleet.restart()
+    fleet.close()
+    new = make_fleet(name="new", database=tables, files=uri, invitations=fleet.invitations, keys=fleet.keys)
+    assert changed(new.device("b").model(out), 3.0) == body
+    assert new.teach() == {}
+    assert new.device("c").state(waiting).state == "applied"
+
+
 @pytest.mark.parametrize("step", ["body named", "version written", "committed"])
 def test_killed_between_a_put_and_its_transaction(make_fleet: MakeFleet, uri: str, step: str) -> None:  # fault 12
     wanted, _ = live(make_fleet(name="quiet"))

@@ -138,6 +138,12 @@ class StateFolder:
         path.unlink(missing_ok=True)
         self.store.drop(self._name(path))
 
+    def complete(self, kept: Collection[Path]) -> None:
+        """Put into the store what of these files lies here and is not in it: it may be newer than they are."""
+        for path in kept:
+            if path.exists():
+                self.store.complete(path, self._name(path))
+
     def sweep(self, kept: Collection[Path]) -> None:
         """Remove what a crash left of versions and returns, here and in the store: all but these files."""
         for folder in (self.versions, self.spool):

@@ -30,6 +30,10 @@ class Store(ABC):
         """Copy a file durably; `RunError` where the store refuses."""
 
     @abstractmethod
+    def complete(self, path: Path, name: str) -> None:
+        """Copy a file unless there is a copy as long as it; `RunError` where the store refuses."""
+
+    @abstractmethod
     def fetch(self, name: str, path: Path) -> None:
         """Bring a file back, as far as there is a copy; `RunError` where the store refuses."""
 
@@ -50,6 +54,9 @@ class Nowhere(Store):
 
     def put(self, path: Path, name: str) -> None:
         """Nothing is copied."""
+
+    def complete(self, path: Path, name: str) -> None:
+        """Nothing is lacking."""
 
     def fetch(self, name: str, path: Path) -> None:
         """Nothing comes back."""
@@ -100,6 +107,12 @@ class ObjectStore(Store):
         """Copy a file; the stores of fsspec show it whole or not at all, or are written over the next time."""
         self._make_room(name)
         self._ask("put_file", str(path), self._key(name))
+
+    def complete(self, path: Path, name: str) -> None:
+        """Copy a file unless there is a copy as long as it: one that broke off is shorter."""
+        key = self._key(name)
+        if not self._ask("exists", key) or self._ask("size", key) != path.stat().st_size:
+            self.put(path, name)
 
     def fetch(self, name: str, path: Path) -> None:
         """Bring a file back under a temporary name of its own, since several may fetch it at once, then rename it."""
