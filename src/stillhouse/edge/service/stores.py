@@ -13,7 +13,6 @@ from typing import Any
 
 from stillhouse.errors import RunError, SettingsError
 
-
 OWNER = "owner"
 """The object that names the core whose store it is."""
 
@@ -143,7 +142,7 @@ class ObjectStore(Store):
         return f"{self._prefix}/{name}"
 
     def _make_room(self, name: str) -> None:
-        """Make the folder of a name in stores that have folders: their paths have a root, and others begin at a bucket."""
+        """Make the folder of a name where there are folders: such paths have a root; others begin at a bucket."""
         if self._prefix.startswith("/"):
             self._ask("makedirs", self._key(name).rpartition("/")[0], True)  # no matter if it is there
 

@@ -59,6 +59,8 @@ origin = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),  # one row
     Column("name", String(32), nullable=False),  # of the core, as its store knows it
+    Column("questions", String(64), nullable=False),  # SHA-256 of their file; empty where nothing is asked
+    Column("asked", Integer, nullable=False),  # how many there are
 )
 
 ledger = Table(
