@@ -17,12 +17,14 @@ from stillhouse.edge.learning.teaching import Teaching
 from stillhouse.edge.questions import answer
 from stillhouse.edge.service.authority import Authority
 from stillhouse.edge.service.core import Beginning
+from stillhouse.edge.service.folder import StateFolder
 from stillhouse.edge.service.invites import invite
 from stillhouse.edge.service.leases import LeaseConfig
 from stillhouse.edge.service.refusals import Conflict, Gone
 from stillhouse.edge.service.service import Service
 from stillhouse.edge.service.serving import listen, running, teaching
 from stillhouse.edge.service.web import edge_app
+from stillhouse.errors import RunError
 from stillhouse.methods.travel import pack
 from stillhouse.recipes.preparing import prepare
 from stillhouse.recipes.recipe import read_recipe
@@ -81,6 +83,29 @@ def test_odd_answers_are_refused(make_fleet: MakeFleet, answers: Tensor, told: s
     assert told in fleet.teach()[lease]
     assert fleet.service.core.version == 0
     assert fleet.service.status().devices[0].strikes == strikes
+
+
+@pytest.mark.parametrize("other", [0, ASKED - 3])
+def test_a_core_asks_the_same_for_its_life(make_fleet: MakeFleet, other: int) -> None:
+    """Else it would ask about images that it learnt from, and devices with a lease would get another file."""
+    fleet = make_fleet(lesson=Teaching(make_room(asked=ASKED), QUICK))
+    lease = fleet.device("camera").lease()
+    fleet.lesson = Teaching(make_room(asked=other), QUICK)
+    with pytest.raises(RunError, match=f"{other} questions .* began with {ASKED} "):
+        fleet.restart()
+    fleet.lesson = Teaching(make_room(asked=ASKED), QUICK)
+    fleet.restart()
+    assert hashlib.sha256(fleet.device("camera").questions(lease.lease)).hexdigest() == lease.questions
+
+
+def test_questions_are_free_until_there_is_a_core(make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as dying:
+        dying.setattr(StateFolder, "write_version", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make_fleet(lesson=Teaching(make_room(asked=ASKED), QUICK))
+    fleet = make_fleet(lesson=Teaching(make_room(asked=ASKED - 3), QUICK))
+    fleet.restart()
+    assert fleet.service.core.version == 0
 
 
 @pytest.mark.parametrize("wire", [IN_PROCESS, HTTPS])

@@ -70,6 +70,31 @@ def test_the_machine_is_lost(make_fleet: MakeFleet, uri: str, tmp_path: Path) ->
     assert ObjectStore(uri).names() == [f"versions/{version_name(3, wanted)}"]
 
 
+def test_a_store_that_comes_later_gets_what_is_there(make_fleet: MakeFleet, uri: str, tmp_path: Path) -> None:
+    """The core, the version that is lent and the return that waits, though half a copy may be there; no parts."""
+    tables = f"sqlite:///{tmp_path / 'tables.db'}"
+    fleet = make_fleet(name="old", database=tables)
+    out = fleet.device("b").lease().lease
+    body = changed(fleet.device("b").model(out), 3.0)
+    fleet.visit("a", 1.0)
+    assert fleet.teach() == {}
+    waiting = fleet.visit("c", 2.0)
+    fleet.device("b").send(out, body, cut=100)
+    held = sorted(f"{path.parent.name}/{path.name}" for path in fleet.path.glob("[vs]*/*.safetensors"))
+    fleet.files = uri
+    fleet.restart()
+    assert sorted(ObjectStore(uri).names()) == held
+    assert len(held) == 3
+    (tmp_path / "half").write_bytes(b"half")
+    ObjectStore(uri).put(tmp_path / "half", held[0])
+    fleet.restart()
+    fleet.close()
+    new = make_fleet(name="new", database=tables, files=uri, invitations=fleet.invitations, keys=fleet.keys)
+    assert changed(new.device("b").model(out), 3.0) == body
+    assert new.teach() == {}
+    assert new.device("c").state(waiting).state == "applied"
+
+
 @pytest.mark.parametrize("step", ["body named", "version written", "committed"])
 def test_killed_between_a_put_and_its_transaction(make_fleet: MakeFleet, uri: str, step: str) -> None:  # fault 12
     wanted, _ = live(make_fleet(name="quiet"))
@@ -89,7 +114,7 @@ def test_a_store_that_refuses(make_fleet: MakeFleet, uri: str, monkeypatch: pyte
     lease = device.lease().lease
     body = changed(device.model(lease), 1.0)
 
-    def refuse(self: ObjectStore, what: str, *told: str) -> None:
+    def refuse(self: ObjectStore, what: str, *told: object) -> None:
         raise RunError(f"{what}: away")
 
     with monkeypatch.context() as away:
@@ -107,10 +132,84 @@ def test_a_store_that_refuses(make_fleet: MakeFleet, uri: str, monkeypatch: pyte
     assert fleet.service.core.version == 1
 
 
+def test_a_file_is_fetched_by_several_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second fetch that ends while the first is half done disturbs nothing, and nobody sees half a file."""
+    store, path = ObjectStore(f"memory://{tmp_path.name}"), tmp_path / "version"
+    path.write_bytes(b"weights")
+    store.put(path, "version")
+    path.unlink()
+    asked, halves = store._ask, list[str]()
+
+    def ask(what: str, *told: object) -> Any:
+        if what == "get_file" and not halves:
+            halves.append(str(told[1]))
+            Path(halves[0]).write_bytes(b"wei")
+            assert not path.exists()
+            store.fetch("version", path)
+            assert (path.read_bytes(), Path(halves[0]).read_bytes()) == (b"weights", b"wei")
+        return asked(what, *told)
+
+    monkeypatch.setattr(store, "_ask", ask)
+    store.fetch("version", path)
+    assert halves
+    assert [file.name for file in tmp_path.iterdir()] == ["version"]
+    assert path.read_bytes() == b"weights"
+
+
+def test_what_was_half_fetched_is_swept(make_fleet: MakeFleet, uri: str) -> None:
+    fleet = make_fleet(files=uri)
+    current = next(fleet.service.folder.versions.iterdir())
+    for folder in (fleet.service.folder.versions, fleet.service.folder.spool):
+        (folder / f".{current.name}.abc").write_bytes(b"half")
+    fleet.restart()
+    assert list(fleet.service.folder.versions.iterdir()) == [current]
+    assert not list(fleet.service.folder.spool.iterdir())
+
+
 def test_a_prefix_belongs_to_one_core(make_fleet: MakeFleet, uri: str) -> None:
-    make_fleet(name="first", files=uri).visit("a", 1.0)
+    """Whoever else comes, new or long at work, is sent away before anything there is written or swept."""
+    first = make_fleet(name="first", files=uri)
+    first.visit("a", 1.0)
+    held = sorted(ObjectStore(uri).names())
     with pytest.raises(RunError, match="another core"):
-        make_fleet(name="second", files=uri)
+        make_fleet(name="new", files=uri)
+    make_fleet(name="old").close()
+    with pytest.raises(RunError, match="another core"):
+        make_fleet(name="old", files=uri)
+    assert sorted(ObjectStore(uri).names()) == held
+    first.restart()
+    assert first.teach() == {}
+
+
+def test_a_core_that_died_before_its_first_version_keeps_its_prefix(
+    make_fleet: MakeFleet, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as dying:
+        dying.setattr(StateFolder, "write_version", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make_fleet(files=uri)
+    make_fleet(files=uri).visit("a", 1.0)
+
+
+def test_a_prefix_below_another_is_not_swept(make_fleet: MakeFleet, uri: str) -> None:
+    above = make_fleet(name="above", files=uri)
+    below = make_fleet(name="below", files=f"{uri}/below")
+    above.restart()
+    below.visit("a", 1.0)
+    assert below.teach() == {}
+    below.restart()
+    assert len(ObjectStore(f"{uri}/below").names()) == 1
+
+
+def test_a_folder_is_a_store(make_fleet: MakeFleet, tmp_path: Path) -> None:
+    """Its folders are made as they are needed."""
+    fleet = make_fleet(files=f"file://{tmp_path / 'far' / 'away'}")
+    fleet.visit("a", 1.0)
+    assert fleet.teach() == {}
+    name = version_name(1, fleet.service.core.digest)
+    assert (tmp_path / "far" / "away" / "versions" / name).read_bytes() == (
+        fleet.service.folder.versions / name
+    ).read_bytes()
 
 
 def test_what_is_no_store(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ class Asking:
     """SHA-256 of the questions' file; empty where nothing is asked."""
     size: int = 0
     """Its bytes."""
+    count: int = 0
+    """How many questions there are."""
 
     @classmethod
     def lay_out(cls, path: Path, terms: Terms) -> "Asking":
@@ -33,7 +35,8 @@ class Asking:
             return cls(path, terms.largest_change)
         content = safetensors.torch.save({QUESTIONS: terms.questions.contiguous()})
         write_atomically(path, content)
-        return cls(path, terms.largest_change, hashlib.sha256(content).hexdigest(), len(content))
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(path, terms.largest_change, digest, len(content), len(terms.questions))
 
     def file(self) -> Path:
         """The questions, for reading; `Conflict` where there are none."""

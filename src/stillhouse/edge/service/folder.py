@@ -138,6 +138,12 @@ class StateFolder:
         path.unlink(missing_ok=True)
         self.store.drop(self._name(path))
 
+    def complete(self, kept: Collection[Path]) -> None:
+        """Put into the store what of these files lies here and is not in it: it may be newer than they are."""
+        for path in kept:
+            if path.exists():
+                self.store.complete(path, self._name(path))
+
     def sweep(self, kept: Collection[Path]) -> None:
         """Remove what a crash left of versions and returns, here and in the store: all but these files."""
         for folder in (self.versions, self.spool):
@@ -145,7 +151,8 @@ class StateFolder:
                 if path not in kept:
                     path.unlink(missing_ok=True)
         for name in set(self.store.names()) - {self._name(path) for path in kept}:
-            self.store.drop(name)
+            if name.startswith((f"{self.versions.name}/", f"{self.spool.name}/")):  # what else is there, is not its own
+                self.store.drop(name)
 
     def drop_versions(self, below: int, needed: Collection[int]) -> None:
         """Remove the versions before `below`, except those that leases still need."""
@@ -153,11 +160,6 @@ class StateFolder:
             version = int(path.name.partition("-")[0])
             if version < below and version not in needed:
                 self.remove(path)
-
-    def demand_own_store(self, path: Path) -> None:
-        """`RunError` where the store holds anything but this file: another core's, which would be swept away."""
-        if set(self.store.names()) - {self._name(path)}:
-            raise RunError("service.files: holds files of another core; choose another prefix")
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self.path))

@@ -47,12 +47,15 @@ class Housekeeping:
             log.error("%s; what is left over is swept at the next start", error)
 
     def sweep(self) -> None:
-        """Remove all that no open lease and not the core needs; while nothing else is at work in the folder."""
+        """Remove all that no open lease and not the core needs, and let the store have the rest, but for parts.
+
+        While nothing else is at work in the folder.
+        """
         with self._database.reading() as connection:
             current = connection.execute(select(core)).one()
             alive = find_leases(connection, leases.c.final.is_(False))
         kept = {self._folder.version_file(current.version, current.digest)}
         kept |= {self._folder.version_file(lease.version, lease.base_digest) for lease in alive}
         kept |= {self._folder.body_file(lease.id, lease.digest) for lease in alive if lease.state == "spooled"}
-        kept |= {self._folder.part_file(lease.id) for lease in alive}
-        self._folder.sweep(kept)
+        self._folder.complete(kept)
+        self._folder.sweep(kept | {self._folder.part_file(lease.id) for lease in alive})

@@ -17,6 +17,7 @@ from stillhouse.edge.service.folder import StateFolder
 from stillhouse.edge.service.housekeeping import Housekeeping
 from stillhouse.edge.service.leases import Lease, LeaseConfig
 from stillhouse.edge.service.lending import Lending
+from stillhouse.edge.service.origin import settle_origin
 from stillhouse.edge.service.returns import Returns
 from stillhouse.edge.service.status import Status, read_status
 from stillhouse.edge.service.stores import open_store
@@ -67,7 +68,8 @@ class Service:
 
     Raises:
         SettingsError: settings contradict each other, or a URL is wrong.
-        RunError: folder, database or store cannot be used, another service is at work, or the core's file is damaged.
+        RunError: folder, database or store cannot be used, the store is another core's, other questions would
+            be asked than at its first start, another service is at work, or the core's file is damaged.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Service:
             self.database = Database(url or self.folder.database_url)
             opening.callback(self.database.close)
             self.database.lock()
+            self.folder.store.claim(settle_origin(self.database, self._asking))
             housekeeping = Housekeeping(self.database, self.folder)
             self._writer = Writer(self.database, self.folder, lesson, config, self.clock, passing, housekeeping)
             self._lending = Lending(self.database, config, self.clock, housekeeping)

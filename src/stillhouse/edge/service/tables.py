@@ -1,4 +1,4 @@
-"""The five tables of the service."""
+"""The six tables of the service."""
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
@@ -52,6 +52,15 @@ core = Table(
     Column("version", Integer, nullable=False),
     Column("digest", String(64), nullable=False),
     Column("size", BigInteger, nullable=False),
+)
+
+origin = Table(
+    "origin",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # one row
+    Column("name", String(32), nullable=False),  # of the core, as its store knows it
+    Column("questions", String(64), nullable=False),  # SHA-256 of their file; empty where nothing is asked
+    Column("asked", Integer, nullable=False),  # how many there are
 )
 
 ledger = Table(

@@ -109,7 +109,6 @@ class Writer:
             return Core(row.version, row.digest, self._folder.read_version(row.version, row.digest))
         taught = self._lesson.start()
         digest, size = self._folder.write_version(0, taught.state)
-        self._folder.demand_own_store(self._folder.version_file(0, digest))
         with self._database.writing() as connection:
             connection.execute(core.insert().values(id=1, version=0, digest=digest, size=size))
             connection.execute(ledger.insert().values(**self._entry(0, digest, taught, [])))
