@@ -66,6 +66,12 @@ def test_an_encoder_that_finds_all_alike_does_not_make_them_duplicates(reader: R
     assert len(find(reader, planted, threshold=1e-6).groups) == 5
 
 
+def test_a_single_pair_is_looked_at(reader: Reader, tmp_path: Path) -> None:
+    save(picture(2), tmp_path / "a.png")
+    save(np.roll(picture(2), 1, axis=1), tmp_path / "b.png")
+    assert find(reader, tmp_path, threshold=1e-6).superfluous == 1
+
+
 def test_three_alike_are_one_group(reader: Reader, planted: Path) -> None:
     (planted / "zz.png").write_bytes((planted / "00.png").read_bytes())
     group = find(reader, planted).groups[0]

@@ -15,7 +15,7 @@ Data = Annotated[str, typer.Option("--data", help="Images: as for `stillhouse tr
 Exit = Annotated[int, typer.Option("--exit", help="Block whose vectors are used, from 1; 0 is the last.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 Settings = Annotated[list[str], typer.Option("--set", help="A setting of data, as data.limit=1000; may be repeated.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of what is drawn at random.", min=0)]
+Seed = Annotated[int, typer.Option("--seed", help="Of what is drawn at random.", min=0, max=2**32 - 1)]
 
 
 def embed(
@@ -83,6 +83,12 @@ def search(
     is_file = where.is_file() or where.suffix == ".parquet"
     if not data and (page or not is_file):
         raise SettingsError("--data: no images named; say where they are" + " to show them" * is_file)
+    if encoder and not is_file:
+        raise SettingsError("--encoder: belongs to a file of embeddings; a run has its own, leave it out")
+    if is_file and not page and (data or settings):
+        raise SettingsError(
+            "--data: what is searched are the rows of the file; give --out to show them, or leave it out"
+        )
     with working("searching") as told:
         if is_file:
             file = EmbeddingsFile(where)

@@ -123,7 +123,7 @@ def find_duplicates(
     group, candidates = firsts, 0
     for one, other in close_pairs(vectors[distinct.to(vectors.device)], least):
         one, other = distinct[one], distinct[other]
-        open_ = torch.from_numpy(group[one] != group[other])
+        open_ = torch.from_numpy(group[one.numpy()] != group[other.numpy()])
         one, other = one[open_], other[open_]
         confirmed = likeness(kept[one], kept[other]) >= correlation
         candidates += len(one)

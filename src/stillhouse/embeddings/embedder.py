@@ -4,7 +4,7 @@ Letters: N images, D width.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -117,7 +117,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
 def _check(images: Iterable[Any]) -> None:
     """Raise `SettingsError` for what is no list of images."""
-    if isinstance(images, str | os.PathLike | Image.Image) or not hasattr(images, "__getitem__"):
+    if isinstance(images, str | os.PathLike | Image.Image | Mapping) or not hasattr(images, "__getitem__"):
         raise SettingsError(f"X: one {type(images).__name__}; give a list of images, [image] for a single one")
     if isinstance(images, np.ndarray) and images.dtype.kind not in "OUT" and (
         images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8
@@ -133,7 +133,7 @@ def _squashed(image: ImageLike, at: int, size: int) -> NDArray[np.uint8]:
         if isinstance(image, Image.Image):
             return square(image, size)[0]
         if isinstance(image, np.ndarray):
-            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
                 raise BadImage(f"an array {list(image.shape)} of {image.dtype}, not uint8 [H, W, 3]")
             return square(Image.fromarray(np.ascontiguousarray(image)), size)[0]
         if not isinstance(image, str | os.PathLike):

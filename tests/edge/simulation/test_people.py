@@ -13,7 +13,9 @@ HANDS = [torch.arange(user * 3, user * 3 + 3) for user in range(200)]
 
 def test_roles_are_shared_out_and_follow_from_the_seed() -> None:
     scenario = make_scenario(
-        attackers={"share": 0.3, "kinds": ["boost", "noise"]}, time={"slow": 5, "slower": 100.0, "spread": 0.1}
+        users={"number": 200},
+        attackers={"share": 0.3, "kinds": ["boost", "noise"]},
+        time={"slow": 5, "slower": 100.0, "spread": 0.1},
     )
     people = gather_people(scenario, HANDS, 0)
     kinds = [person.attack for person in people]

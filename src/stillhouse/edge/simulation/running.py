@@ -74,7 +74,7 @@ def _claim(scenario: Scenario, out: Path) -> None:
     """Write the scenario into the folder, unless another one is played there."""
     path, table = out / "scenario.toml", scenario.to_table()
     if path.is_file():
-        before = parse_toml(path.read_text(), str(path))
+        before = _read(path)
         if changed := differences(*(_lasting(entry, table, before) for entry in (before, table))):
             raise RunError(
                 f"{path}: the records beside it are of other settings ({'; '.join(changed)}); "
@@ -88,6 +88,21 @@ def _claim(scenario: Scenario, out: Path) -> None:
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out}: holds files that are not of a simulation; choose a new or an empty folder as --out")
     write_atomically(path, MARK + to_toml(table))
+
+
+def _read(path: Path) -> Table:
+    """The scenario of a folder that is gone on with.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        table = parse_toml(path.read_text(), str(path))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); restore it, or choose another --out") from error
+    if not isinstance(table.get("seeds"), int) or not isinstance(table.get("contestants"), dict):
+        raise RunError(f"{path}: is no scenario of a simulation any more; restore it, or choose another --out")
+    return table
 
 
 def _lasting(table: Table, one: Table, other: Table) -> Table:

@@ -82,7 +82,7 @@ class TimeConfig:
 
     step: Annotated[float, Gt(0)] = 1.0
     """One local step of a usual user."""
-    spread: Annotated[float, Ge(0)] = 0.5
+    spread: Annotated[float, Interval(ge=0, le=10)] = 0.5
     """Deviation of the logarithm of users' seconds per step, normally distributed around `step`."""
     delay: Annotated[float, Ge(0)] = 10.0
     """Mean of the time that a visit takes beside training, exponentially distributed."""
