@@ -57,3 +57,12 @@ def test_nobody_comes_where_nobody_makes_room() -> None:
     people = gather_people(make_scenario(churn={"live": 3, "arriving": 10.0}), HANDS[:5], 0)
     assert [person.joins for person in people] == [0.0, 0.0, 0.0, math.inf, math.inf]
     assert all(person.leaves == math.inf for person in people)
+
+
+@pytest.mark.parametrize(("leaving", "arriving"), [(1e-300, 1.0), (1e-4, 1e6)])
+def test_a_newcomer_waits_for_room_however_long(leaving: float, arriving: float) -> None:
+    scenario = make_scenario(churn={"live": 2, "leaving": leaving, "arriving": arriving})
+    people = gather_people(scenario, HANDS[:4], 0)
+    first = min(person.leaves for person in people[:2])
+    assert [person.joins for person in people[:2]] == [0.0, 0.0]
+    assert first <= people[2].joins <= people[3].joins

@@ -73,7 +73,7 @@ def test_nothing_happens_at_another_time_under_another_rule(tmp_path: Path) -> N
 
 
 def test_whoever_leaves_is_gone_for_good(tmp_path: Path) -> None:
-    scenario = make_scenario(churn={**BUSY, "lost": 0.0}, users={"number": 6}, visits={"each": 0, "total": 10})
+    scenario = make_scenario(churn={**BUSY, "lost": 0.0}, users={"number": 6}, visits={"each": 0, "total": 14})
     records = play(tmp_path, scenario)
     gone = {record["user"]: record["time"] for record in of(records, "left")}
     assert gone

@@ -6,9 +6,8 @@ core learns changes when anything happens.
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 
 from torch import Tensor
 
@@ -98,23 +97,16 @@ def _arrivals(churn: ChurnConfig, stays: Sequence[float], seed: int) -> list[flo
     """When each user comes: the first ones at once, then the next one whenever somebody comes and finds room."""
     room = min(churn.live or len(stays), len(stays))
     joins = [0.0] * room + [math.inf] * (len(stays) - room)
-    there, newcomers = list(stays[:room]), iter(range(room, len(stays)))
+    there = list(stays[:room])
     if not churn.arriving or min(there) == math.inf:
         return joins  # nobody comes, or nobody ever makes room
-    newcomer = next(newcomers, None)
-    for moment in _poisson(random.Random(f"{seed}/arrivals"), churn.arriving / 60.0):
-        if newcomer is None:
-            break
-        there = [leaves for leaves in there if leaves > moment]
-        if len(there) < room:
-            joins[newcomer] = moment
-            there.append(moment + stays[newcomer])
-            newcomer = next(newcomers, None)
+    draw, moment = random.Random(f"{seed}/arrivals"), 0.0
+    for newcomer in range(room, len(stays)):
+        if (
+            len(there) == room
+        ):  # nobody finds room before somebody leaves, and those who tried say nothing of the next
+            moment = max(moment, min(there))
+        moment += draw.expovariate(churn.arriving / 60.0)
+        joins[newcomer] = moment
+        there = [leaves for leaves in there if leaves > moment] + [moment + stays[newcomer]]
     return joins
-
-
-def _poisson(draw: random.Random, rate: float) -> Iterator[float]:
-    moment = 0.0
-    for _ in count():
-        moment += draw.expovariate(rate)
-        yield moment
