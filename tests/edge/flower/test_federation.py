@@ -1,5 +1,6 @@
 """One SuperLink and SuperNodes as processes: they teach a core, one is killed on the way, another comes late."""
 
+import os
 import sqlite3
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from stillhouse.edge.learning.opening import open_teaching, read_lesson
 from stillhouse.edge.service.core import create_core, open_lesson, read_core
 from stillhouse.edge.service.folder import StateFolder
 from stillhouse.edge.service.service import Service
+from stillhouse.errors import RunError
 from tests.edge.flower.federation import Federation, federation
 
 pytestmark = pytest.mark.skipif(find_spec("flwr") is None, reason="flwr is not installed; `make flower` has it")
@@ -112,7 +114,14 @@ def test_nodes_teach_a_core_at_their_own_pace(tmp_path: Path, state: Path, flowe
 
 
 def reopen(state: Path, applied: int) -> None:
-    """The run let go of the folder, and what it taught is there."""
+    """The run lets go of the folder, and what it taught is there."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:  # stopped is told before the ServerApp's process has ended
+        try:
+            os.close(StateFolder(state).lock())
+            break
+        except RunError:
+            time.sleep(0.2)
     service = Service(state, open_lesson(state, open_teaching), read_core(state).leases)
     with closing(service):
         assert service.core.version >= applied

@@ -102,9 +102,7 @@ def _arrivals(churn: ChurnConfig, stays: Sequence[float], seed: int) -> list[flo
         return joins  # nobody comes, or nobody ever makes room
     draw, moment = random.Random(f"{seed}/arrivals"), 0.0
     for newcomer in range(room, len(stays)):
-        if (
-            len(there) == room
-        ):  # nobody finds room before somebody leaves, and those who tried say nothing of the next
+        if len(there) == room:  # nobody finds room before somebody leaves, and those who tried say nothing of the next
             moment = max(moment, min(there))
         moment += draw.expovariate(churn.arriving / 60.0)
         joins[newcomer] = moment
