@@ -1,5 +1,6 @@
 """Writing files so that a crash, a signal or a full disk never leaves half of one."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -56,6 +57,12 @@ def link_atomically(source: Path, path: Path) -> None:
         return
     os.replace(temporary, path)
     sync_folder(path.parent)
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file, in hex, read block by block; `OSError` as of reading."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

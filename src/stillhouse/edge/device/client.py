@@ -11,7 +11,7 @@ from stillhouse.edge.device.line import Line
 from stillhouse.edge.device.terms import MAX_SECONDS, Lease, printable, read_lease
 from stillhouse.edge.invitation import Invitation
 from stillhouse.errors import RunError
-from stillhouse.files import free_bytes
+from stillhouse.files import digest_of_file, free_bytes
 
 PART = 4 * 2**20
 """Bytes that are sent in one request."""
@@ -66,7 +66,7 @@ class Client:
 
     def fetch_questions(self, lease: Lease, path: Path) -> bool:
         """Download what may be answered instead of sending weights, as `fetch` does; whether it was not there yet."""
-        if path.exists() and _digest(path) == lease.questions:
+        if path.exists() and digest_of_file(path) == lease.questions:
             return False
         self._download(lease, path, "questions", lease.questions_size, lease.questions, "the core's questions")
         return True
@@ -89,7 +89,7 @@ class Client:
         """
         size = path.stat().st_size
         with open(path, "rb") as file:
-            whole = _digest(path)
+            whole = digest_of_file(path)
             with self._line.exchange("HEAD", f"{lease.path}/result") as response:
                 told = response.headers.get("upload-offset", "0")
             offset = int(told) if re.fullmatch(r"\d{1,15}", told) and int(told) < size else 0
@@ -103,11 +103,6 @@ class Client:
                 file.seek(offset)
                 self._line.answer("PUT", f"{lease.path}/result", digest, headers, _blocks(file, count))
                 offset += count
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _blocks(file: BinaryIO, count: int) -> Iterator[bytes]:

@@ -3,7 +3,6 @@
 What the server says is data, bounded and checked: nothing of it names a file, runs, or reaches a terminal unprinted.
 """
 
-import hashlib
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from stillhouse.edge.device.setbacks import Unreachable, read_table, setback
 from stillhouse.edge.invitation import Invitation
 from stillhouse.edge.signing import EMPTY, sign
 from stillhouse.errors import RunError, SettingsError
+from stillhouse.files import digest_of_file
 
 TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 
@@ -70,8 +70,7 @@ class Line:
             have = 0
         if have < size:
             self._append(path, part, have, size, named)
-        with open(part, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = digest_of_file(part)
         if found != digest:
             part.unlink()
             raise RunError(f"{named}: it is not the file that was lent (sha-256 {found}); tell the owner of the server")

@@ -3,7 +3,6 @@
 Letters: B images of a batch, N questions, C scores of an image, K clones.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +13,8 @@ from stillhouse.data.random import permutation
 from stillhouse.data.stream import Batch
 from stillhouse.edge.learning.classroom import seeded
 from stillhouse.edge.learning.comparing import ByClasses, Comparison, choose_comparison
-from stillhouse.edge.learning.descent import Loss, descend, hold_norms, in_precision, own_loss, recompute_norms
+from stillhouse.edge.learning.descent import Loss, own_loss
+from stillhouse.edge.learning.drill import drill
 from stillhouse.edge.learning.hearing import Hearing
 from stillhouse.edge.learning.rules import LISTENING, common, fit_strengths, residual
 from stillhouse.edge.learning.settings import AnswersConfig, DistillingConfig
@@ -23,8 +23,6 @@ from stillhouse.edge.lesson import Arrival, State
 from stillhouse.edge.questions import say
 from stillhouse.methods.method import Method
 from stillhouse.methods.travel import pack
-from stillhouse.schedules import cosine
-from stillhouse.training.optimizers import make_optimizer
 
 
 @dataclass(frozen=True)
@@ -60,19 +58,7 @@ class AnswerDistiller:
             staleness = sum(arrival.staleness for arrival in arrivals) / len(arrivals)
             attend = self.answers.attend * DECAYS[self.answers.decay](staleness)
             retain = config.retain * (growth(staleness) if config.retain_more else 1.0)
-            stream = room.stream(student, config.batch_size, seed)
-            steps = math.ceil(config.epochs * stream.steps_per_epoch)
-            optimizer = make_optimizer(
-                config.optimizer, student, weight_decay=config.weight_decay, momentum=config.momentum, decay_all=True
-            )
-            loss = in_precision(
-                lesson.loss(student, attend, retain, config.batch_size, seed), room.training.precision, room.device
-            )
-            if config.norms == "still":
-                hold_norms(student)
-            descend(student, stream.batches(0), loss, optimizer, cosine(config.learning_rate, 0.0), steps)
-            if config.norms == "batch":
-                recompute_norms(student, stream.batches(steps), stream.steps_per_epoch)
+            drill(student, room, config, lesson.loss(student, attend, retain, config.batch_size, seed), seed)
         return pack(student), {"attend_weight": attend, "strength": float(lesson.strengths.sum())}
 
 

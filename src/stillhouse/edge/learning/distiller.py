@@ -8,14 +8,13 @@ losses and defaults are ours, chosen by `benchmarks/edge_rules.py`.
 Letters: K clones.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from stillhouse.edge.learning.classroom import Classroom, seeded
-from stillhouse.edge.learning.descent import descend, hold_norms, in_precision, recompute_norms
+from stillhouse.edge.learning.drill import drill
 from stillhouse.edge.learning.hearing import Hearing
 from stillhouse.edge.learning.merging import moved_by
 from stillhouse.edge.learning.panel import Panel
@@ -24,8 +23,6 @@ from stillhouse.edge.learning.weights import DECAYS, growth
 from stillhouse.edge.lesson import Arrival, State
 from stillhouse.methods.method import Method
 from stillhouse.methods.travel import pack
-from stillhouse.schedules import cosine
-from stillhouse.training.optimizers import make_optimizer
 
 __all__ = ["Distiller", "DistillingConfig"]
 
@@ -62,17 +59,7 @@ class Distiller:
             staleness = sum(arrival.staleness for arrival in arrivals) / len(arrivals)
             attend = config.attend * DECAYS[config.decay](staleness)
             retain = config.retain * (growth(staleness) if config.retain_more else 1.0)
-            stream = room.stream(student, config.batch_size, seed)
-            steps = math.ceil(config.epochs * stream.steps_per_epoch)
-            optimizer = make_optimizer(
-                config.optimizer, student, weight_decay=config.weight_decay, momentum=config.momentum, decay_all=True
-            )
-            loss = in_precision(panel.loss(student, attend, retain), room.training.precision, room.device)
-            if config.norms == "still":
-                hold_norms(student)
-            descend(student, stream.batches(0), loss, optimizer, cosine(config.learning_rate, 0.0), steps)
-            if config.norms == "batch":
-                recompute_norms(student, stream.batches(steps), stream.steps_per_epoch)
+            drill(student, room, config, panel.loss(student, attend, retain), seed)
         return pack(student), {"attend_weight": attend, "strength": float(strengths.sum())}
 
     def _student(self, core: State, arrivals: Sequence[Arrival], strengths: Tensor, seed: int) -> Method:

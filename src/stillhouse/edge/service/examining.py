@@ -7,11 +7,12 @@ from sqlalchemy import func, select
 from stillhouse.edge.lesson import Arrival, Decision, Lesson, State
 from stillhouse.edge.service.asking import read_answers
 from stillhouse.edge.service.database import Database
-from stillhouse.edge.service.folder import StateFolder, digest_of_file
+from stillhouse.edge.service.folder import StateFolder
 from stillhouse.edge.service.leases import Lease
 from stillhouse.edge.service.tables import leases, nodes
 from stillhouse.edge.service.validation import MalformedReturnError, read_return
 from stillhouse.errors import RunError
+from stillhouse.files import digest_of_file
 
 log = logging.getLogger("stillhouse.edge")
 

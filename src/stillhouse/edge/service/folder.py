@@ -21,9 +21,7 @@ from safetensors import SafetensorError
 from stillhouse.edge.lesson import State
 from stillhouse.edge.service.stores import Nowhere, Store
 from stillhouse.errors import RunError
-from stillhouse.files import write_atomically
-
-BLOCK = 1 << 20
+from stillhouse.files import digest_of_file, write_atomically
 
 
 @dataclass(frozen=True)
@@ -186,12 +184,3 @@ def read_weights(path: Path, digest: str = "") -> State:
 def in_order(state: State) -> State:
     """The same by name, so that what a lesson adds up in turn is the same before and after a restart."""
     return dict(sorted(state.items()))
-
-
-def digest_of_file(path: Path) -> str:
-    """SHA-256 of a file, in hex, read block by block."""
-    hashed = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            hashed.update(block)
-    return hashed.hexdigest()

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from stillhouse.edge.service.folder import digest_of_file
 from stillhouse.edge.service.refusals import Conflict, Gone, TooLarge
 from stillhouse.errors import RunError
-from stillhouse.files import sync_folder
+from stillhouse.files import digest_of_file, sync_folder
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import safetensors.torch
@@ -108,7 +108,7 @@ class Play:
         self._clock = VirtualClock()
         self._chronicle = Chronicle(self._clock, self.world, self.people, self.first)
         teaching = Teaching(self.world.room, self.contestant.lesson, self.first)
-        self._service = Service(self.folder, teaching, self._terms(), self._clock)
+        self._service = Service(self.folder, teaching, self._terms, self._clock)
         try:
             self._begin()
             while self._events and not self._over():
@@ -122,6 +122,7 @@ class Play:
         self._chronicle.end(version=core.version, digest=core.digest, wall_seconds=time.perf_counter() - began)
         return self._chronicle.records
 
+    @cached_property
     def _terms(self) -> LeaseConfig:
         """The scenario's terms, under which so many returns may come together."""
         terms, waiting, fall = self.scenario.leases, self.contestant.waiting, self.contestant.allowed_fall
@@ -141,7 +142,7 @@ class Play:
             self._devices[person.number] = InProcess(self._service, door, person.name, key)
             if person.joins < math.inf:
                 self._at(person.joins, USER, person.number, partial(self._join, person))
-        self._at(self._terms().beat_seconds, CLOCK, 0, self._tick, works=False)
+        self._at(self._terms.beat_seconds, CLOCK, 0, self._tick, works=False)
 
     # what users do
 
@@ -184,7 +185,7 @@ class Play:
         self._at(out.sent + plan.seconds, USER, person.number, partial(self._return, out))
 
     def _beat_later(self, out: Underway, until: float) -> None:
-        moment = self._clock.now() + BEATS_IN_TIME * self._terms().silent_seconds
+        moment = self._clock.now() + BEATS_IN_TIME * self._terms.silent_seconds
         if moment < until:
             self._at(moment, USER, out.person.number, partial(self._beat, out, until))
 
@@ -274,7 +275,7 @@ class Play:
         """What the service does every few seconds: let go of leases whose time is over."""
         self._service.tick()
         self._settle_lost()
-        self._at(self._clock.now() + self._terms().beat_seconds, CLOCK, 0, self._tick, works=False)
+        self._at(self._clock.now() + self._terms.beat_seconds, CLOCK, 0, self._tick, works=False)
 
     def _settle_lost(self) -> None:
         """Write down visits whose end nobody waits for any more."""
