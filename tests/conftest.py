@@ -27,6 +27,12 @@ def leaves_nothing_behind() -> Iterator[None]:
     assert not dist.is_initialized()
 
 
+@pytest.fixture(autouse=True)
+def waits_for_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test cuts the power; what is synced, and in which order, is tested where files are written."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def signals_as_in_a_terminal() -> None:
     """A background job ignores Ctrl-C, and `nohup` a lost terminal; what is tested here does not."""

@@ -20,7 +20,7 @@ TINY = {
     "training.warmup_epochs": 1,
     "training.log_steps": 1,
     "training.health_steps": 4,
-    "training.checkpoint_steps": 1,
+    "training.checkpoint_steps": 5,
     "evaluation.every": 1,
     "evaluation.batch_size": 64,
 }

@@ -24,6 +24,8 @@ from stillhouse.training.checkpoint import read_checkpoint
 from tests.recipes.conftest import TINY, TrainTiny
 from tests.teachers import save_teacher
 
+SAVES_EVERY_STEP = {"training.checkpoint_steps": 1}
+
 
 class CrashError(Exception):
     """A process that died."""
@@ -53,7 +55,7 @@ def records(run: stillhouse.Run, kind: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["kind"] == kind]
 
 
-SISTERS = ("sdssl-byol", "compress", "disco", "crd-supervised")
+SISTERS = ("sdssl-byol", "sdssl-simclr", "mocov3", "compress", "disco", "simreg", "crd-supervised")
 """Methods made of the same parts as others, whose resumed runs are tested with the slow ones."""
 
 
@@ -168,7 +170,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_terms_and_remedy(
 
     monkeypatch.setattr(SimCLR, "forward", poisoned)
     with pytest.raises(TrainingError, match=r"not finite at step 7 \(contrast nan\).*learning_rate"):
-        train_tiny(tmp_path / "run")
+        train_tiny(tmp_path / "run", settings=SAVES_EVERY_STEP)
     content = read_checkpoint(tmp_path / "run/checkpoints/last.pt")
     assert content["progress"]["step"] == 6
     assert all(tensor.isfinite().all() for tensor in content["method"].values())
@@ -186,7 +188,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(RunError, match=r"last\.pt: cannot be written .*No space left"):
-        train_tiny(tmp_path / "run")
+        train_tiny(tmp_path / "run", settings=SAVES_EVERY_STEP)
     monkeypatch.undo()
     assert read_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["step"] == 5
     assert not list((tmp_path / "run").rglob("*.tmp"))
@@ -261,7 +263,7 @@ def test_other_images_than_the_run_began_with_are_refused(tmp_path: Path, train_
     photos.mkdir()
     for number in range(20):
         Image.new("RGB", (16, 16), (12 * number, 0, 0)).save(photos / f"{number}.png")
-    settings = {"data.uri": str(photos), "data.limit": 0, "training.batch_size": 4}
+    settings = SAVES_EVERY_STEP | {"data.uri": str(photos), "data.limit": 0, "training.batch_size": 4}
     with pytest.raises(CrashError):
         train_tiny(tmp_path / "run", listeners=[DiesAt(3)], settings=settings)
     Image.new("RGB", (16, 16)).save(photos / "more.png")
@@ -284,7 +286,8 @@ def test_broken_weights_never_replace_a_checkpoint(
     monkeypatch.setattr(SimCLR, "after_step", poison)
     with pytest.raises(TrainingError, match="weights are not finite after step 7, though the loss is"):
         train_tiny(
-            tmp_path / "run", settings={"training.log_steps": 100, "evaluation.every": 0, "training.health_steps": 0}
+            tmp_path / "run",
+            settings=SAVES_EVERY_STEP | {"training.log_steps": 100, "evaluation.every": 0, "training.health_steps": 0},
         )
     assert read_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["step"] == 6
 
@@ -434,7 +437,7 @@ def test_several_teachers_are_told_resumed_and_carded(method: str, tmp_path: Pat
     save_encoder(tmp_path / "second/encoder", build_encoder(config, 2), config, {"license": "mit"})
     named = {"teacher.more": [{"source": str(tmp_path / "second")}], "method.teacher_weights": [1.0, 0.5]}
     with pytest.raises(CrashError):
-        train_tiny(tmp_path / "run", method, [DiesAt(3)], named | {"training.epochs": 1})
+        train_tiny(tmp_path / "run", method, [DiesAt(3)], named | SAVES_EVERY_STEP | {"training.epochs": 1})
     run = resume(tmp_path / "run")
     assert len(read_checkpoint(run.checkpoints.last)["method"]["partners.searches.1.teacher_bank.rows"]) == 64
     card = json.loads((run.encoder_folder / "card.json").read_text())
