@@ -21,7 +21,7 @@ def test_fewer_and_wrong_labels_have_a_table_of_their_own(
     evaluation_table(found)
     both = capsys.readouterr().out
     table = both[both.index(" subject") :].splitlines()
-    assert both.startswith(usual.split("note:")[0])
+    assert both.startswith(usual.split("verdict:")[0])
     assert table[0].split() == ["subject", "block", "all", "labels", "10%", "labels", "noise", "0.25"]
     results = [found.of("encoder", "linear", told)[1] for told in ("", "10% labels", "noise 0.25")]
     assert table[2].split() == ["encoder", "2", *(f"{100 * result.accuracy:.2f}" for result in results)]

@@ -73,4 +73,5 @@ def test_health_needs_no_labels() -> None:
     assert record["kind"] == "health"
     assert record["dim"] == 12
     assert 0 <= record["spread"] <= 1
-    assert record["sentence"]
+    assert -1 <= record["recognition"] <= 1
+    assert "known again in another view" in record["sentence"]

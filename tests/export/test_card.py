@@ -67,6 +67,13 @@ def test_a_card_without_scores_claims_none() -> None:
     assert "data: unknown" in text
 
 
+def test_the_verdict_is_of_the_last_depth() -> None:
+    judged = {**EVALUATION, "verdict": {"sentence": "weak, because it is small"}}
+    assert "Without labels: weak, because it is small.\n\n| depth" in readme(of_encoder(CARD, judged, "", "runs/a"))
+    assert "Without labels: weak" in readme(of_encoder(CARD, {"verdict": judged["verdict"]}, "", "runs/a"))
+    assert origin(CARD, judged, "", [1])["verdict"] == ""
+
+
 def test_scores_are_of_the_exits_alone() -> None:
     assert [score["depth"] for score in scores(EVALUATION, [2])] == [2]
     assert origin(CARD, EVALUATION, "", [1])["scores"][0]["accuracy"] == 0.5

@@ -85,6 +85,7 @@ def evaluation_table(evaluation: Evaluation) -> None:
         Console().print(table)
     if len(results) < len(evaluation.results):
         Console().print(_labels_table(evaluation))
+    Console().print(f"verdict: {evaluation.verdict.sentence}", markup=False, highlight=False, soft_wrap=True)
     for note in evaluation.notes:
         Console().print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 

@@ -76,12 +76,15 @@ def measure(
         pairs: batches of two views of the same images, each `[B, 3, H, W]` in [0, 1].
         normalize: whether vectors are brought to unit length before distances are taken.
     """
-    chunks = [forward(encoder, pair) for pair in pairs]
-    first, second = zip(*(tuple(chunk) for chunk in chunks), strict=True)
-    return tuple(
-        align(torch.cat(one), torch.cat(two), normalize=normalize)
-        for one, two in zip(zip(*first, strict=True), zip(*second, strict=True), strict=True)
-    )
+    first, second = read(encoder, pairs)
+    return tuple(align(one, two, normalize=normalize) for one, two in zip(first, second, strict=True))
+
+
+def read(encoder: Encoder, pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Vectors of every block, `[N, D]` each, of the first views and of the second; the encoder is left as it was."""
+    chunks = [tuple(forward(encoder, pair)) for pair in pairs]
+    first, second = ([chunk[side] for chunk in chunks] for side in (0, 1))
+    return tuple(map(torch.cat, zip(*first, strict=True))), tuple(map(torch.cat, zip(*second, strict=True)))
 
 
 def align(first: Tensor, second: Tensor, *, normalize: bool = True) -> Alignment:

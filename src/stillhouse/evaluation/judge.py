@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stillhouse.data.store import ImageStore
-from stillhouse.evaluation.alignment import Alignment, alignment_views, measure, pairs_of
+from stillhouse.evaluation.alignment import Alignment, align, alignment_views, pairs_of, read
 from stillhouse.evaluation.baselines import Pixels
 from stillhouse.evaluation.config import EvaluationConfig
 from stillhouse.evaluation.correspondence import Correspondence, correspondence, grid_side
@@ -21,14 +21,18 @@ from stillhouse.evaluation.knn import classify
 from stillhouse.evaluation.lessons import Lesson, lessons
 from stillhouse.evaluation.linear import HELD_OUT, fit_probe
 from stillhouse.evaluation.overlap import count_shared
+from stillhouse.evaluation.recognition import recognition
 from stillhouse.evaluation.results import Evaluation, Result, Sources
 from stillhouse.evaluation.split import hold_out, thin
 from stillhouse.evaluation.task import Task, find_task
+from stillhouse.evaluation.verdict import judge
 from stillhouse.health import Health, examine
 from stillhouse.networks.classifier import Classifier
 from stillhouse.networks.encoder import Encoder, device_of, undisturbed
 
 HEALTH_IMAGES = 10_000
+BASELINES = {"untrained": "the untrained network", "pixels": "raw pixels"}
+"""Subjects that a verdict compares with, in words."""
 
 Progress = Callable[[str, float], None]
 """Told what is going on and which share of all is done."""
@@ -85,7 +89,7 @@ def evaluate(
                 results.append(court.ask(classifier, queries, task))
             results += court.judge(court.read(train, task.train_rows, 0.1, 0.5), queries, task, told)
     shared = 0 if task.obstacle else count_shared(train, task.train_rows, test, task.test_rows)
-    alignment = _alignment(encoder, test, config)
+    alignment, recognised = _two_views(_subjects(encoder, untrained, config), test, config)
     matched = _correspondence(encoder, untrained, test, config)
     return Evaluation(
         sources=sources,
@@ -97,6 +101,9 @@ def evaluate(
         health=health,
         alignment_images=min(config.alignment_images, len(test)) if alignment else 0,
         alignment=alignment,
+        verdict=judge(
+            health[-1], recognised.pop("encoder"), {BASELINES[name]: one for name, one in recognised.items()}
+        ),
         correspondence=matched,
         notes=_notes(
             task, results, shared, matched, stranger=classifier is not None and not (can_ask or task.obstacle)
@@ -223,13 +230,20 @@ def _part(progress: Progress, number: int, count: int) -> Progress:
     return lambda text, share: progress(text, (number + share) / count)
 
 
-def _alignment(encoder: Encoder, test: ImageStore, config: EvaluationConfig) -> tuple[Alignment, ...]:
+def _two_views(
+    subjects: list[tuple[str, Encoder]], test: ImageStore, config: EvaluationConfig
+) -> tuple[tuple[Alignment, ...], dict[str, Tensor]]:
+    """Alignment of the encoder, the first subject, at every depth; how surely each subject's last block recognises."""
     if min(config.alignment_images, len(test)) < 2:
-        return ()
-    pairs = pairs_of(
-        test, alignment_views(encoder.image_size), encoder.image_size, images=config.alignment_images, seed=config.seed
-    )
-    return measure(encoder, pairs)
+        return (), {"encoder": torch.empty(0)}
+    alignment, recognised = tuple[Alignment, ...](), dict[str, Tensor]()
+    for name, network in subjects:
+        size = network.image_size
+        pairs = pairs_of(test, alignment_views(size), size, images=config.alignment_images, seed=config.seed)
+        first, second = read(network, pairs)
+        alignment = alignment or tuple(map(align, first, second))
+        recognised[name] = recognition(first[-1], second[-1])
+    return alignment, recognised
 
 
 def _correspondence(

@@ -1,4 +1,4 @@
-"""Looks at an encoder while it trains: k-NN with labels, health without.
+"""Looks at an encoder while it trains: k-NN with labels, a verdict without.
 
 Letters: N images.
 """
@@ -12,14 +12,20 @@ from torch import Tensor
 from stillhouse.data.random import permutation
 from stillhouse.data.store import ImageStore
 from stillhouse.errors import DataError
+from stillhouse.evaluation.alignment import alignment_views, pairs_of, read
+from stillhouse.evaluation.baselines import Pixels
 from stillhouse.evaluation.config import EvaluationConfig
 from stillhouse.evaluation.features import LayerFeatures, extract
 from stillhouse.evaluation.knn import classify
+from stillhouse.evaluation.recognition import recognition
+from stillhouse.evaluation.verdict import judge
 from stillhouse.health import examine
-from stillhouse.networks.encoder import Encoder
+from stillhouse.networks.encoder import Encoder, device_of
 
 QUERY_SHARE = 0.2
 HEALTH_IMAGES = 512
+RECOGNISED_IMAGES = 128
+"""Of which two views are compared; few, since every look costs twice as many."""
 
 
 class Look(Protocol):
@@ -87,7 +93,7 @@ class Monitor:
 
 
 class HealthMonitor:
-    """Label-free health of the encoder's image vectors on a few training images, the same at every look.
+    """A verdict without labels on the encoder's image vectors, on a few training images, the same at every look.
 
     Args:
         store: training images.
@@ -97,17 +103,30 @@ class HealthMonitor:
     def __init__(self, store: ImageStore, config: EvaluationConfig) -> None:
         self.store, self.config = store, config
         self.rows = permutation(config.seed, 0, len(store))[:HEALTH_IMAGES]
+        self.baselines: dict[str, Tensor] = {}
 
     def look(self, moment: Look) -> Mapping[str, Any]:
         """A record for the log."""
-        features = extract(
-            moment.encoder, self.store, self.rows, batch_size=self.config.batch_size, bf16=self.config.bf16
-        )
+        encoder = moment.encoder
+        features = extract(encoder, self.store, self.rows, batch_size=self.config.batch_size, bf16=self.config.bf16)
         health = examine(features.blocks[-1])
+        if not self.baselines:
+            self.baselines["raw pixels"] = self._recognised(Pixels(encoder.image_size).to(device_of(encoder)))
+        verdict = judge(health, self._recognised(encoder), self.baselines)
         return {
             "kind": "health",
             "spread": health.spread,
             "effective_rank": health.effective_rank,
             "dim": health.dim,
-            "sentence": health.sentence,
+            "recognition": verdict.score,
+            "sentence": verdict.sentence,
         }
+
+    def _recognised(self, encoder: Encoder) -> Tensor:
+        """Of each of a few images, in `[0, 1]` on average; none where there are fewer than two."""
+        size, count = encoder.image_size, min(RECOGNISED_IMAGES, len(self.store))
+        if count < 2:
+            return torch.empty(0)
+        pairs = pairs_of(self.store, alignment_views(size), size, images=count, seed=self.config.seed)
+        first, second = read(encoder, pairs)
+        return recognition(first[-1], second[-1])

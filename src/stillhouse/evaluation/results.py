@@ -9,6 +9,7 @@ from typing import Any
 
 from stillhouse.evaluation.alignment import Alignment
 from stillhouse.evaluation.correspondence import Correspondence
+from stillhouse.evaluation.verdict import Verdict
 from stillhouse.health import Health
 
 VERSION = 1
@@ -62,6 +63,8 @@ class Evaluation:
     alignment_images: int
     alignment: tuple[Alignment, ...]
     """Of every block; empty when it was not measured."""
+    verdict: Verdict
+    """What can be said without labels."""
     correspondence: Mapping[str, Correspondence]
     """Of the encoder, and of the untrained one beside it; empty when it was not measured."""
     notes: tuple[str, ...]
@@ -115,6 +118,7 @@ class Evaluation:
                     for block, alignment in enumerate(self.alignment, start=1)
                 ],
             },
+            "verdict": {**dataclasses.asdict(self.verdict), "sentence": self.verdict.sentence},
             "correspondence": {name: dataclasses.asdict(found) for name, found in self.correspondence.items()},
             "notes": self.notes,
             "seconds": self.seconds,

@@ -32,7 +32,8 @@ def origin(card: Facts, evaluation: Facts, settings_sha256: str, depths: Sequenc
 
     Returns:
         Plain values: encoder, method, steps, whether labels were used (`with`, `without`, or empty where that is not
-        known), teachers, name of the data, hashes, scores. No path of the machine.
+        known), teachers, name of the data, hashes, scores, the verdict on the last depth where that is among them. No
+        path of the machine.
     """
     teachers = [card["teacher"], *card.get("more_teachers", [])] if "teacher" in card else []
     start = card.get("start")
@@ -51,6 +52,7 @@ def origin(card: Facts, evaluation: Facts, settings_sha256: str, depths: Sequenc
         "settings_sha256": settings_sha256,
         "tested_on": public_name(str(evaluation.get("data", {}).get("test", ""))),
         "scores": scores(evaluation, depths),
+        "verdict": evaluation.get("verdict", {}).get("sentence", "") if len(card["block_dims"]) in depths else "",
     }
 
 
@@ -178,15 +180,17 @@ def _origin(facts: Facts) -> str:
 
 
 def _scores(facts: Facts) -> str:
+    said = [f"Without labels: {facts['verdict']}."] if facts["verdict"] else []
     if not facts["scores"]:
-        return ""
+        return "\n\n".join(["## Scores", *said]) if said else ""
     rows = "\n".join(
         f"| {score['depth']} | {score['protocol']} | {score['labels']} | {100 * score['accuracy']:.2f} "
         f"({100 * score['interval'][0]:.2f} to {100 * score['interval'][1]:.2f}) |"
         for score in facts["scores"]
     )
     head = "| depth | protocol | labels | accuracy in % (95 % interval) |\n|---|---|---|---|\n"
-    return f"## Scores\n\nOf the encoder before it was exported, on {facts['tested_on'] or UNKNOWN}.\n\n{head}{rows}"
+    on = f"Of the encoder before it was exported, on {facts['tested_on'] or UNKNOWN}."
+    return "\n\n".join(["## Scores", on, *said, head + rows])
 
 
 def _proof(facts: Facts) -> str:
