@@ -220,6 +220,24 @@ def export(
 
 
 @app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="A run directory, or an export.")],
+    name: Annotated[str, typer.Argument(help="OWNER/NAME of a model repository of the hub.")],
+    public: Annotated[bool, typer.Option("--public", help="Show a repository that is made to everybody.")] = False,
+    license: Annotated[str, typer.Option("--license", help="Of the weights of a run, for the card.")] = "",  # noqa: A002
+    data_license: Annotated[
+        str, typer.Option("--data-license", help="Of the images a run learnt from, for the card.")
+    ] = "",
+) -> None:
+    """Put an encoder and its card on the Hugging Face hub; nobody else sees it unless you say so."""
+    from stillhouse.export.pushing import PushConfig
+    from stillhouse.export.pushing import push as push_folder
+
+    config = PushConfig(public=public, license=license, data_license=data_license)
+    _say(f"pushed: {push_folder(folder, name, config)}")
+
+
+@app.command()
 def bench_export(
     paths: Annotated[list[Path], typer.Argument(help="Exports, or run directories for the live encoder's depths.")],
     train: Annotated[str, typer.Option("--train", help="Labelled images to find neighbours among.")] = "",

@@ -71,6 +71,22 @@ def scores(evaluation: Facts, depths: Sequence[int]) -> list[dict[str, Any]]:
     ]
 
 
+def public_card(card: Facts) -> dict[str, Any]:
+    """The content of an encoder's card.json, with names of data, teachers and starts that hold no folder."""
+    named = {
+        key: {**card[key], "source": public_name(str(card[key]["source"]))}
+        for key in ("teacher", "start")
+        if key in card
+    }
+    more = [{**one, "source": public_name(str(one["source"]))} for one in card.get("more_teachers", ())]
+    return {
+        **card,
+        **named,
+        "data": public_name(str(card.get("data", ""))),
+        **({"more_teachers": more} if more else {}),
+    }
+
+
 def public_name(uri: str) -> str:
     """A URI without the folders of the machine: names of a hub, of a library and of built-in images stay whole."""
     scheme, colon, _ = uri.partition(":")
@@ -155,6 +171,7 @@ def _use(facts: Facts) -> str:
         )
     images = f"Images: float32 RGB `[B, 3, {size}, {size}]` in [0, 1], any B; {inside}."
     needed = "import functools\n\nimport torch\n" if "functools" in facts["load"] else ""
+    needed += "import huggingface_hub\n" * ("huggingface_hub" in facts["load"])
     code = f"{needed}{IMPORTS[facts['format']]}\n\nmodel = {facts['load']}\n{answers[facts['format']]}"
     return f"## Use\n\n```python\n{code}\n```\n\n{images}"
 
