@@ -3,7 +3,7 @@
     python benchmarks/few_labels.py --data train.parquet --test test.parquet --runs runs/few --out results.json
 
 Every seed draws its own labelled images, and every contestant knows the same ones. Runs that are there already are not
-repeated, so the command may be stopped and called again. About 20 minutes per seed on one core.
+repeated, so the command may be stopped and called again. About a quarter of an hour per seed on a busy core.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from stillhouse.recipes.judging import evaluate_run
 from stillhouse.recipes.run import resume, train
 
 CONTESTANTS = ("labels only", "fine-tuned", "distilled", "distilled, labels too")
-SMALL = {"encoder.name": "resnet10", "encoder.stem": "compact"}
+SMALL = {"encoder.name": "cnn_micro"}
 PLAIN = {"encoder.mean": [0.0, 0.0, 0.0], "encoder.std": [1.0, 1.0, 1.0]}
 EVERY: dict[str, Any] = {"training.device": "cpu", "training.health_steps": 0, "evaluation.every": 0}
 PRETRAIN = SMALL | EVERY | {
@@ -38,7 +38,7 @@ PRETRAIN = SMALL | EVERY | {
 }  # fmt: skip
 TUNE = EVERY | {"training.steps": 300}
 DISTILL = SMALL | EVERY | {
-    "training.epochs": 6,
+    "training.epochs": 10,
     "training.batch_size": 128,
     "training.warmup_epochs": 0.5,
     "training.optimizer": "adamw",
@@ -91,14 +91,14 @@ def main() -> None:
     """Train and judge whatever is missing, print the table, write the file."""
     options = parser(__doc__ or "")
     options.add_argument("--labels", default="1%", help="labels that are known: a share or a number")
-    options.add_argument("--limit", type=int, default=10_000, help="training images used")
+    options.add_argument("--limit", type=int, default=0, help="training images used; 0 uses all")
     arguments = options.parse_args()
     seeds = range(arguments.seeds)
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
         found = list(pool.map(accuracies, seeds, [arguments] * len(seeds)))
     scores = {name: [[values[place]] for values in found] for place, name in enumerate(CONTESTANTS)}
     hardware = f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}"
-    known = f"{arguments.limit:,} images, {arguments.labels} of the labels"
+    known = f"{arguments.limit or 'all'} images, {arguments.labels} of the labels"
     print(f"{dt.date.today()}, {hardware}, {known}, accuracy in %, mean ± deviation of {arguments.seeds} seeds")
     print("\n".join(table(scores, ["accuracy"])))
     if arguments.out:
