@@ -21,16 +21,17 @@ from stillhouse.errors import SettingsError
         ("0.1%", 30_000, 30),
         ("100%", 7, 7),
         ("1%", 99, 0),
+        ("5 per class", 99, 50),
     ],
 )
 def test_counts_and_shares(text: str, total: int, count: int) -> None:
-    assert parse_count(text, total) == count
+    assert parse_count(text, total, 10) == count
 
 
-@pytest.mark.parametrize("text", ["ten", "", "%", "-1", "1.5", "1/3%", "1%%", " 1%", "1e2"])
+@pytest.mark.parametrize("text", ["ten", "", "%", "-1", "1.5", "1/3%", "1%%", " 1%", "1e2", "5 per", "1% per class"])
 def test_what_is_neither(text: str) -> None:
-    with pytest.raises(SettingsError, match="neither a count such as 250 nor a share such as 1%"):
-        parse_count(text, 100)
+    with pytest.raises(SettingsError, match=r"neither a count \(250, 5 per class\) nor a share \(1%\)"):
+        parse_count(text, 100, 10)
 
 
 def test_the_published_split_of_a_thousand_classes() -> None:

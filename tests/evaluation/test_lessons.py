@@ -99,7 +99,9 @@ def test_settings_are_checked_by_name() -> None:
     with pytest.raises(SettingsError) as told:
         build(EvaluationConfig, {"few_labels": ["1%", "ten"], "label_noise": [0.2, 1.0]}, "evaluation.")
     few, noise = str(told.value).splitlines()
-    assert few.startswith("evaluation.few_labels.1: value error, 'ten' is neither a count such as 250 nor a share")
+    assert few.startswith(
+        "evaluation.few_labels.1: value error, 'ten' is neither a count (250, 5 per class) nor a share"
+    )
     assert noise.startswith("evaluation.label_noise.1: input should be less than 1")
     good = build(EvaluationConfig, {"few_labels": ["1%", "250"], "label_noise": [0.2]})
     assert (good.few_labels, good.label_noise) == (("1%", "250"), (0.2,))

@@ -157,6 +157,9 @@ def evaluate(
     train: Annotated[
         str, typer.Option("--train", help="Labelled images to learn from; the run's own if left out.")
     ] = "",
+    suite: Annotated[
+        str, typer.Option("--suite", help="quick, or full: also few and wrong labels, spectra, layers, retrieval.")
+    ] = "quick",
     peer: Annotated[
         bool, typer.Option("--peer", help="Judge the second of two networks that learned together.")
     ] = False,
@@ -169,7 +172,9 @@ def evaluate(
     from stillhouse.recipes.judging import evaluate_run
 
     with working("evaluating") as told:
-        evaluation = evaluate_run(run_folder, data, train, dict(map(parse_assignment, settings)), told, peer=peer)
+        evaluation = evaluate_run(
+            run_folder, data, train, dict(map(parse_assignment, settings)), told, peer=peer, suite=suite
+        )
     evaluation_table(evaluation)
     written = "evaluation-peer.json" if peer else "evaluation.json"
     _say(f"written: {run_folder / written}\nnext: stillhouse report {run_folder}")

@@ -85,9 +85,29 @@ def evaluation_table(evaluation: Evaluation) -> None:
         Console().print(table)
     if len(results) < len(evaluation.results):
         Console().print(_labels_table(evaluation))
-    Console().print(f"verdict: {evaluation.verdict.sentence}", markup=False, highlight=False, soft_wrap=True)
-    for note in evaluation.notes:
-        Console().print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    told = [*_also(evaluation), f"verdict: {evaluation.verdict.sentence}"]
+    for line in [*told, *(f"note: {note}" for note in evaluation.notes)]:
+        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _also(evaluation: Evaluation) -> list[str]:
+    """What the full suite measured, a line each."""
+    lines, found = [], evaluation.protocols
+    if "spectrum" in found:
+        values = found["spectrum"]
+        seen = f"LiDAR {values['lidar']:.1f}" if "lidar" in values else "too few images for LiDAR"
+        law = f"alpha {values['alpha'][-1]:.2f} (fit {values['alpha_fit'][-1]:.2f})"
+        lines.append(f"spectrum of the last block: RankMe {values['rankme'][-1]:.1f}, {law}, {seen}")
+    if "cka" in found:
+        likeness = found["cka"]["blocks"]
+        steps = " ".join(f"{row[number + 1]:.2f}" for number, row in enumerate(likeness[:-1]))
+        lines.append(f"likeness (CKA) of each block with the next: {steps}" if steps else "one block, like itself")
+    for each in found.get("retrieval", {}).get("blocks", ()):
+        recall = ", ".join(
+            f"{100 * share:.1f} % among {first}" for share, first in zip(each["recall"], (1, 5, 10), strict=True)
+        )
+        lines.append(f"search by block {each['block']}: {recall}; mAP {100 * each['mean_average_precision']:.1f} %")
+    return lines
 
 
 def _labels_table(evaluation: Evaluation) -> Table:

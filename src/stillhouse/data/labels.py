@@ -32,19 +32,23 @@ class Labels:
             )
 
 
-_COUNT = re.compile(r"(?P<count>\d+)|(?P<percent>\d+(\.\d+)?)%", re.ASCII)
+_COUNT = re.compile(r"(?P<count>\d+)(?P<each> per class)?|(?P<percent>\d+(\.\d+)?)%", re.ASCII)
 
 
-def parse_count(text: str, total: int) -> int:
-    """How many of `total` images `250`, `1%` or `0.5%` mean; a share is rounded down, as in the published subsets.
+def parse_count(text: str, total: int, num_classes: int) -> int:
+    """How many of `total` images `250`, `5 per class`, `1%` or `0.5%` mean.
+
+    A share is rounded down, as in the published subsets.
 
     Raises:
-        SettingsError: the text is neither a count nor a share.
+        SettingsError: the text is none of these.
     """
     match = _COUNT.fullmatch(text)
     if not match:
-        raise SettingsError(f"{text!r} is neither a count such as 250 nor a share such as 1%; write one of these")
-    return int(match["count"]) if match["count"] else int(Fraction(match["percent"]) * total / 100)
+        raise SettingsError(f"{text!r} is neither a count (250, 5 per class) nor a share (1%); write one of these")
+    if match["percent"]:
+        return int(Fraction(match["percent"]) * total / 100)
+    return int(match["count"]) * (num_classes if match["each"] else 1)
 
 
 def balanced_subset(labels: Tensor, count: int, seed: int) -> Tensor:
@@ -116,7 +120,8 @@ def hide_labels(store: ImageStore, data: DataConfig) -> ImageStore:
             "name images with labels, leave data.labels on, or leave data.labelled out"
         )
     try:
-        return store.knowing(balanced_subset(store.labels, parse_count(data.labelled, total), data.seed))
+        count = parse_count(data.labelled, total, len(torch.unique(store.labels[store.labels >= 0])))
+        return store.knowing(balanced_subset(store.labels, count, data.seed))
     except SettingsError as error:
         raise SettingsError(f"data.labelled: {error}") from error
 

@@ -51,19 +51,26 @@ def alignment_views(image_size: int) -> ViewPlan:
 def pairs_of(
     store: ImageStore, plan: ViewPlan, image_size: int, *, images: int, seed: int, batch_size: int = 256
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The plan's first two views of stored images, drawn with a seed, in batches.
+    """The first two of `views_of`, whose arguments these are."""
+    for first, second, *_ in views_of(store, plan, image_size, images=images, seed=seed, batch_size=batch_size):
+        yield first, second
+
+
+def views_of(
+    store: ImageStore, plan: ViewPlan, image_size: int, *, images: int, seed: int, batch_size: int = 256
+) -> Iterator[tuple[Tensor, ...]]:
+    """The plan's views of stored images, drawn with a seed, in batches.
 
     Args:
         store: images.
-        plan: how views are made; at least two of them.
+        plan: how views are made.
         image_size: side in pixels.
         images: how many; all of a smaller store.
         seed: of the choice of images and of their views.
         batch_size: images at once.
     """
     for index in torch.split(permutation(seed, 0, len(store))[:images], batch_size):
-        first, second, *_ = augment(store.gather(index), store.sizes[index], index, plan, image_size, seed, 0)
-        yield first, second
+        yield tuple(augment(store.gather(index), store.sizes[index], index, plan, image_size, seed, 0))
 
 
 def measure(

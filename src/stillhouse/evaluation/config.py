@@ -12,12 +12,13 @@ from stillhouse.errors import SettingsError
 
 def _checked(text: str) -> str:
     try:
-        parse_count(text, 0)
+        parse_count(text, 0, 1)
     except SettingsError as error:
         raise ValueError(str(error)) from error
     return text
 
 
+ProtocolName = Literal["confusion", "spectrum", "cka", "retrieval"]
 Count = Annotated[str, AfterValidator(_checked)]
 
 
@@ -42,7 +43,8 @@ class EvaluationConfig:
     standardize: bool = False
     """Whether each feature is divided by its own deviation before the linear probe, or all by one number."""
     few_labels: tuple[Count, ...] = ()
-    """Also fit linear probes to so many labels, balanced by class: shares such as `1%`, or counts such as `250`."""
+    """Also fit linear probes to so many labels, balanced by class: shares such as `1%`, or counts such as `250`
+    and `5 per class`."""
     label_noise: tuple[Annotated[float, Interval(gt=0, lt=1)], ...] = ()
     """Also fit linear probes to labels of which such a share is wrong: replaced by another class at random."""
     pixels: bool = True
@@ -56,6 +58,8 @@ class EvaluationConfig:
     last_blocks: Annotated[int, Ge(0)] = 0
     """How many of the last blocks are judged joined into one vector as well, as is usual for multi-stage networks; 0
     for none."""
+    protocols: tuple[ProtocolName, ...] = ("confusion",)
+    """What else is measured of the encoder."""
     batch_size: Annotated[int, Gt(0)] = 512
     """Images per forward pass."""
     bf16: bool = False

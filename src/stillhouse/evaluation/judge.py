@@ -21,8 +21,9 @@ from stillhouse.evaluation.knn import classify
 from stillhouse.evaluation.lessons import Lesson, lessons
 from stillhouse.evaluation.linear import HELD_OUT, fit_probe
 from stillhouse.evaluation.overlap import count_shared
+from stillhouse.evaluation.protocols import Material, Values, measure
 from stillhouse.evaluation.recognition import recognition
-from stillhouse.evaluation.results import Evaluation, Result, Sources
+from stillhouse.evaluation.results import Evaluation, Result, Sources, best_of
 from stillhouse.evaluation.split import hold_out, thin
 from stillhouse.evaluation.task import Task, find_task
 from stillhouse.evaluation.verdict import judge
@@ -79,15 +80,20 @@ def evaluate(
     can_ask = classifier is not None and not {*classifier.classes}.isdisjoint(task.classes)
     results: list[Result] = []
     health: tuple[Health, ...] = ()
+    protocols: dict[str, Values] = {}
     for number, (name, network) in enumerate(subjects):
         court = _Court(name, network, config, _part(progress, number, len(subjects)))
         queries = court.read(test, asked, 0.0, 0.1)
         if name == "encoder":
             health = tuple(examine(thin(block, HEALTH_IMAGES)) for block in queries.blocks)
+        bank = LayerFeatures((), task.train_labels[:0], task.train_rows[:0])
         if not task.obstacle:
             if classifier is not None and can_ask and name == "encoder":
                 results.append(court.ask(classifier, queries, task))
-            results += court.judge(court.read(train, task.train_rows, 0.1, 0.5), queries, task, told)
+            bank = court.read(train, task.train_rows, 0.1, 0.5)
+            results += court.judge(bank, queries, task, told)
+        if name == "encoder":
+            protocols = measure(court.material(test, bank, queries, task, results))
     shared = 0 if task.obstacle else count_shared(train, task.train_rows, test, task.test_rows)
     alignment, recognised = _two_views(_subjects(encoder, untrained, config), test, config)
     matched = _correspondence(encoder, untrained, test, config)
@@ -104,6 +110,7 @@ def evaluate(
         verdict=judge(
             health[-1], recognised.pop("encoder"), {BASELINES[name]: one for name, one in recognised.items()}
         ),
+        protocols=protocols,
         correspondence=matched,
         notes=_notes(
             task, results, shared, matched, stranger=classifier is not None and not (can_ask or task.obstacle)
@@ -146,6 +153,24 @@ class _Court:
             results += [replace(result, protocol=f"last{joined}:{result.protocol}") for result in together]
         self.progress(f"{self.name}: done", 1.0)
         return results
+
+    def material(
+        self, test: ImageStore, bank: LayerFeatures, queries: LayerFeatures, task: Task, results: list[Result]
+    ) -> Material:
+        """What further protocols may look at."""
+        judged = [result for result in results if result.protocol.startswith("knn")]
+        device, labelled = queries.labels.device, bool(judged)
+        return Material(
+            encoder=self.encoder,
+            test=test,
+            config=self.config,
+            asked=queries.blocks,
+            truth=task.test_labels[queries.kept].to(device) if labelled else queries.labels[:0],
+            known=bank.blocks,
+            labels=task.train_labels[bank.kept].to(device),
+            classes=task.classes,
+            block=best_of(judged).block if judged else 0,
+        )
 
     def ask(self, classifier: Classifier, queries: LayerFeatures, task: Task) -> Result:
         """What the classifier says of the last block, the one it stands on; a class it does not know is missed."""

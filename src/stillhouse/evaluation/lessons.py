@@ -44,7 +44,7 @@ def lessons(labels: Tensor, num_classes: int, config: EvaluationConfig) -> tuple
     found = [Lesson("", everything, labels)]
     for text in config.few_labels:
         try:
-            chosen = balanced_subset(labels, parse_count(text, len(labels)), config.seed)
+            chosen = balanced_subset(labels, parse_count(text, len(labels), num_classes), config.seed)
         except SettingsError as error:
             raise SettingsError(f"evaluation.few_labels: {text}: {error}") from error
         shown = torch.zeros_like(everything)

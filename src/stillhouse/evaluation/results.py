@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,8 @@ class Evaluation:
     alignment_images: int
     alignment: tuple[Alignment, ...]
     """Of every block; empty when it was not measured."""
+    protocols: Mapping[str, Mapping[str, Any]]
+    """What else was measured, plain values by the name of the protocol."""
     verdict: Verdict
     """What can be said without labels."""
     correspondence: Mapping[str, Correspondence]
@@ -84,10 +86,8 @@ class Evaluation:
 
     def best(self, protocol: str = "knn", labels: str = "") -> Result | None:
         """The encoder's result at the block that does best on held-out training images; nothing without labels."""
-        ranked = sorted(
-            self.of("encoder", protocol, labels), key=lambda result: (_or_least(result.held_out), result.block)
-        )
-        return ranked[-1] if ranked else None
+        found = self.of("encoder", protocol, labels)
+        return best_of(found) if found else None
 
     def to_json(self) -> str:
         """The content of `evaluation.json`; a number that is not finite becomes null."""
@@ -118,12 +118,18 @@ class Evaluation:
                     for block, alignment in enumerate(self.alignment, start=1)
                 ],
             },
+            "protocols": self.protocols,
             "verdict": {**dataclasses.asdict(self.verdict), "sentence": self.verdict.sentence},
             "correspondence": {name: dataclasses.asdict(found) for name, found in self.correspondence.items()},
             "notes": self.notes,
             "seconds": self.seconds,
         }
         return json.dumps(_finite(document), indent=1, allow_nan=False) + "\n"
+
+
+def best_of(results: Sequence[Result]) -> Result:
+    """The one that does best on held-out training images, of equals the deepest; of at least one."""
+    return max(results, key=lambda result: (_or_least(result.held_out), result.block))
 
 
 def _or_least(value: float) -> float:

@@ -33,8 +33,8 @@ class PowerLaw:
 def rankme(features: Tensor, *, center: bool = False) -> float:
     """Exponential of the entropy of the singular values of `[N, D]`, between 1 and min(N, D).
 
-    Unlike `health.effective_rank`, of singular values (not of variances, their squares) and, as published, not centred, so
-    that a mean which all vectors share counts as a direction.
+    Unlike `health.effective_rank` it is of singular values, not of their squares, and as published not centred: a mean
+    which all vectors share counts as a direction.
 
     Args:
         features: vectors.

@@ -12,6 +12,7 @@ from stillhouse.errors import SettingsError
 from stillhouse.evaluation.config import EvaluationConfig
 from stillhouse.evaluation.judge import evaluate as judge
 from stillhouse.evaluation.results import Evaluation, Sources
+from stillhouse.evaluation.suites import settings_of
 from stillhouse.export.original import read_table
 from stillhouse.files import write_atomically
 from stillhouse.networks.build import build_encoder
@@ -66,6 +67,7 @@ def evaluate_run(
     progress: Told = _nobody,
     *,
     peer: bool = False,
+    suite: str = "quick",
 ) -> Evaluation:
     """Judge the encoder of a run directory and write evaluation.json there.
 
@@ -75,6 +77,7 @@ def evaluate_run(
         train: URI of labelled images to learn from; the images the run was trained on when left out.
         settings: dotted names to values in `data` (for both sources) and `evaluation`.
         progress: as in `evaluate`.
+        suite: which settings are begun with, `quick` or `full`.
         peer: judge the second network of a run in which two learned together, into evaluation-peer.json.
 
     Raises:
@@ -82,7 +85,7 @@ def evaluate_run(
     """
     run = Run(Path(folder))
     recipe = run.read_recipe()
-    changed = _with_settings(recipe, settings or {})
+    changed = _with_settings(recipe, {**settings_of(suite), **(settings or {})})
     fixed = {name.partition(".")[2]: value for name, value in (settings or {}).items() if name.startswith("data.")}
     known = replace(changed.data, uri=train, limit=int(fixed.get("limit", 0))) if train else changed.data
     asked = replace(changed.data, uri=data, limit=int(fixed.get("limit", 0)))
