@@ -196,3 +196,14 @@ def test_held_out_part_is_stratified_seeded_and_leaves_every_class_something() -
 def test_thinning_keeps_a_mixture() -> None:
     assert thin(torch.arange(10), 4).tolist() == [0, 3, 6, 9]
     assert thin(torch.arange(3), 4).tolist() == [0, 1, 2]
+
+
+def test_a_choice_by_few_images_is_made_by_several_draws() -> None:
+    """One tenth of 50 images, some with wrong labels, cannot tell penalties apart, and the strongest would be taken."""
+    labels, asked = torch.arange(50) % 10, torch.arange(500) % 10
+    centers = torch.randn(10, 20, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(550, 20, generator=torch.Generator().manual_seed(2))
+    rows, queries = centers[labels] + noise[:50], centers[asked] + noise[50:]
+    told = torch.cat([(labels[:10] + 3) % 10, labels[10:]])
+    probes = [fit_probe(rows, told, 10, seed=seed) for seed in range(5)]
+    assert sum((probe.classify(queries) == asked).double().mean().item() for probe in probes) / 5 > 0.88

@@ -48,7 +48,7 @@ def test_vectors_that_are_alike_have_collapsed_whatever_is_recognised(vectors: T
 
 def test_recognition_by_chance_is_weak() -> None:
     verdict = judge(examine(ROUND), 0.2 * (drawn(200) - drawn(200).mean()), {})
-    assert (verdict.level, "taken away" in verdict.advice) == ("weak", True)
+    assert (verdict.level, "more epochs" in verdict.advice) == ("weak", True)
     assert "not known again" in verdict.sentence
 
 

@@ -26,13 +26,13 @@ from stillhouse.evaluation.recognition import recognition
 from stillhouse.evaluation.results import Evaluation, Result, Sources, best_of
 from stillhouse.evaluation.split import hold_out, thin
 from stillhouse.evaluation.task import Task, find_task
-from stillhouse.evaluation.verdict import judge
+from stillhouse.evaluation.verdict import PIXELS, UNTRAINED, judge
 from stillhouse.health import Health, examine
 from stillhouse.networks.classifier import Classifier
 from stillhouse.networks.encoder import Encoder, device_of, undisturbed
 
 HEALTH_IMAGES = 10_000
-BASELINES = {"untrained": "the untrained network", "pixels": "raw pixels"}
+BASELINES = {"untrained": UNTRAINED, "pixels": PIXELS}
 """Subjects that a verdict compares with, in words."""
 
 Progress = Callable[[str, float], None]

@@ -1,7 +1,7 @@
 """The linear probe: how well one linear layer on frozen vectors tells classes apart.
 
-What has to be chosen (penalty or learning rate) is chosen on a tenth of the TRAINING rows, held out by class; then the
-probe is fitted again to all of them. The test rows are never looked at.
+What has to be chosen (penalty or learning rate) is chosen on a tenth of the TRAINING rows, held out by class, or on
+several such tenths where they are small; then the probe is fitted again to all rows. The test rows are never looked at.
 Letters: N rows, D width, C classes.
 """
 
@@ -27,6 +27,8 @@ LEARNING_RATES = tuple(rate * BATCH_SIZE / 256 for rate in (0.1, 0.3, 1.0, 3.0, 
 HELD_OUT = 0.1
 CHOOSING_TOLERANCE, TOLERANCE = 1e-3, 1e-4
 PATIENCE = 3
+CHOSEN_BY, DRAWS = 200, 10
+"""A choice made by fewer held-out rows than the first is made by several draws of them, the second at most."""
 
 
 @dataclass(frozen=True)
@@ -68,22 +70,21 @@ def fit_probe(
         seed: of the held-out tenth and of SGD.
     """
     scaling = fit_scaling(rows, standardize=standardize)
+    grid, fit = LEARNING_RATES if protocol == "sgd" else PENALTIES, _FITS[protocol]
     kept, held = hold_out(labels, HELD_OUT, seed)
     order = torch.cat([kept, held])  # held-out rows last: both parts are slices of one copy
-    scaled, labels = scaling.apply(rows, order), labels[order]
-    problem = _Problem(scaled[: len(kept)], labels[: len(kept)], num_classes, scaling.gram, seed, CHOOSING_TOLERANCE)
-    grid, fit = LEARNING_RATES if protocol == "sgd" else PENALTIES, _FITS[protocol]
-    scores = _scores(fit(problem, grid), scaled[len(kept) :], labels[len(kept) :]) if len(held) else [float("nan")]
-    best = scores.index(max(scores)) if len(held) else len(grid) // 2  # of equals the first: the stronger penalty
-    (linear,) = fit(replace(problem, rows=scaled, labels=labels, tolerance=TOLERANCE), grid[best : best + 1])
-    at_edge = best == len(grid) - 1 and scores[best] > scores[-2]
+    whole = _Problem(scaling.apply(rows, order), labels[order], num_classes, scaling.gram, seed, TOLERANCE)
+    scores = _held_out_scores(whole, len(held), grid, fit) if len(held) else []
+    best = scores.index(max(scores)) if scores else len(grid) // 2  # of equals the first: the stronger penalty
+    (linear,) = fit(whole, grid[best : best + 1])
+    at_edge = len(scores) == len(grid) and best == len(grid) - 1 and scores[best] > scores[-2]
     at_edge = at_edge or (best == 0 and len(scores) > 1 and scores[0] > scores[1])
     return Probe(
         scaling=scaling,
         linear=linear,
         setting="learning_rate" if protocol == "sgd" else "l2",
         value=grid[best],
-        held_out=max(scores),
+        held_out=max(scores, default=float("nan")),
         at_edge=at_edge,
     )
 
@@ -100,12 +101,33 @@ class _Problem:
     tolerance: float
 
 
-def _scores(candidates: Iterator[Linear], rows: Tensor, labels: Tensor) -> list[float]:
-    """Accuracies of the candidates, until `PATIENCE` of them in a row were worse than the best."""
+_Fit = Callable[[_Problem, Sequence[float]], Iterator[Linear]]
+
+
+def _held_out_scores(whole: _Problem, count: int, grid: Sequence[float], fit: _Fit) -> list[float]:
+    """Accuracies on the last `count` rows along the grid, as far as it was tried; of few the mean over more draws."""
+    draws = min(DRAWS, -(-CHOSEN_BY // count))
+    stop = len(whole.rows) - count
+    found = [_scored(whole, slice(stop), slice(stop, None), grid, fit, len(grid) if draws > 1 else PATIENCE)]
+    for number in range(1, draws):
+        kept, held = hold_out(whole.labels, HELD_OUT, whole.seed + number)
+        found += [_scored(whole, kept, held, grid, fit, len(grid))]
+    return [sum(scores) / draws for scores in zip(*found, strict=True)]
+
+
+def _scored(
+    whole: _Problem, kept: Tensor | slice, held: Tensor | slice, grid: Sequence[float], fit: _Fit, patience: int
+) -> list[float]:
+    shown = replace(whole, rows=whole.rows[kept], labels=whole.labels[kept], tolerance=CHOOSING_TOLERANCE)
+    return _scores(fit(shown, grid), whole.rows[held], whole.labels[held], patience)
+
+
+def _scores(candidates: Iterator[Linear], rows: Tensor, labels: Tensor, patience: int) -> list[float]:
+    """Accuracies of the candidates, until `patience` of them in a row were worse than the best."""
     scores: list[float] = []
     for candidate in candidates:
         scores.append(_accuracy(candidate, rows, labels))
-        if len(scores) - scores.index(max(scores)) > PATIENCE and max(scores[-PATIENCE:]) < max(scores):
+        if len(scores) - scores.index(max(scores)) > patience and max(scores[-patience:]) < max(scores):
             break
     return scores
 
@@ -136,7 +158,7 @@ def _ridge(problem: _Problem, grid: Sequence[float]) -> Iterator[Linear]:
         yield fit_ridge(problem.rows, problem.labels, problem.num_classes, l2, problem.gram)
 
 
-_FITS: dict[Protocol, Callable[[_Problem, Sequence[float]], Iterator[Linear]]] = {
+_FITS: dict[Protocol, _Fit] = {
     "lbfgs": _lbfgs,
     "sgd": _sgd,
     "ridge": _ridge,

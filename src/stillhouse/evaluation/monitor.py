@@ -18,7 +18,7 @@ from stillhouse.evaluation.config import EvaluationConfig
 from stillhouse.evaluation.features import LayerFeatures, extract
 from stillhouse.evaluation.knn import classify
 from stillhouse.evaluation.recognition import recognition
-from stillhouse.evaluation.verdict import judge
+from stillhouse.evaluation.verdict import PIXELS, judge
 from stillhouse.health import examine
 from stillhouse.networks.encoder import Encoder, device_of
 
@@ -111,7 +111,7 @@ class HealthMonitor:
         features = extract(encoder, self.store, self.rows, batch_size=self.config.batch_size, bf16=self.config.bf16)
         health = examine(features.blocks[-1])
         if not self.baselines:
-            self.baselines["raw pixels"] = self._recognised(Pixels(encoder.image_size).to(device_of(encoder)))
+            self.baselines[PIXELS] = self._recognised(Pixels(encoder.image_size).to(device_of(encoder)))
         verdict = judge(health, self._recognised(encoder), self.baselines)
         return {
             "kind": "health",

@@ -14,6 +14,8 @@ from stillhouse.health import Health
 
 Level = Literal["healthy", "weak", "collapsed", "unknown"]
 
+UNTRAINED, PIXELS = "the untrained network", "raw pixels"
+"""Names of baselines."""
 SURE = 2.0
 """Standard errors that a difference must exceed."""
 ADVICE: Mapping[str, str] = {
@@ -71,14 +73,14 @@ def judge(health: Health, recognised: Tensor, baselines: Mapping[str, Tensor]) -
     level: Level = "collapsed" if health.level == "collapsed" else "healthy"
     if level == "healthy" and (health.level == "weak" or unbeaten or by_chance):
         level = "weak"
-    lost = [name for name, scores in baselines.items() if _surely(scores - recognised)]
+    lost = UNTRAINED in baselines and _surely(baselines[UNTRAINED] - recognised)
     return Verdict(
         level=level,
         score=score,
         images=len(recognised),
         baselines=means,
         because=(_seen(score, means, unbeaten, by_chance=by_chance), health.sentence.partition(": ")[2]),
-        advice="" if level == "healthy" else ADVICE[_trouble(health, lost=by_chance or bool(lost))],
+        advice="" if level == "healthy" else ADVICE[_trouble(health, lost=lost)],
     )
 
 
