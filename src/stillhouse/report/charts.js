@@ -7,8 +7,10 @@
     const [name, opacity = ""] = value.split(" ");
     return style.getPropertyValue(name).trim() + opacity;
   };
-  const filled = (key, value) =>
-    /color$/i.test(key) && typeof value === "string" && value.startsWith("--") ? colored(value) : value;
+  const filled = (key, value) => {
+    if (key === "colorscale") return value.map(([at, color]) => [at, colored(color)]);
+    return /color$/i.test(key) && typeof value === "string" && value.startsWith("--") ? colored(value) : value;
+  };
   const draw = () => {
     for (const [id, chart] of Object.entries(JSON.parse(text, filled))) {
       Plotly.react(id, chart.data, chart.layout, { displayModeBar: false, responsive: true });

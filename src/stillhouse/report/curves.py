@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from stillhouse.report.charts import Axes, Chart, Line, finite, line_chart, span
-from stillhouse.report.facts import KNN, Alignment, Evaluation, Health, Result, Step
+from stillhouse.report.evaluated import Alignment, Evaluation, Result
+from stillhouse.report.facts import KNN, Health, Step
 
 Entry = TypeVar("Entry")
 

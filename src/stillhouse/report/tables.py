@@ -1,13 +1,14 @@
-"""Tables of the page: results, settings, quarantine."""
+"""Tables and lists of the page: verdict, results, settings, quarantine."""
 
 import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from stillhouse.report.facts import Evaluation, Result, Tree
+from stillhouse.report.evaluated import Evaluation, Result, Verdict
 from stillhouse.report.markup import Html, joined, tag
-from stillhouse.report.verdict import percent, points
+from stillhouse.report.values import Tree
+from stillhouse.report.verdict import percent, points, sentence
 
 NUM_REASONS = 6
 NUM_EXAMPLES = 20
@@ -62,6 +63,18 @@ def _gain_cell(encoder: Result | None, untrained: Result | None) -> Html:
     if encoder is None or untrained is None:
         return tag("td", "\u2013")
     return tag("td", points(encoder.accuracy - untrained.accuracy), class_="gain")
+
+
+def verdict_lines(found: Verdict) -> list[Html]:
+    """A verdict: its level, why, and what to try; nothing where nobody judged."""
+    if not found.level:
+        return []
+    state = "good" if found.level == "healthy" else "open"
+    words = found.because or ((found.sentence,) if found.sentence else ())
+    because = [tag("ul", *(tag("li", sentence(reason)) for reason in words))] * bool(words)
+    advice = [tag("p", sentence(found.advice))] * bool(found.advice)
+    level = tag("p", found.level.capitalize(), class_="level")
+    return [tag("div", level, *because, *advice, class_=f"verdict {state}")]
 
 
 def settings_tables(tree: Tree, name: str) -> list[Html]:

@@ -5,7 +5,8 @@ import statistics
 from dataclasses import dataclass
 
 from stillhouse.report.charts import finite
-from stillhouse.report.facts import Result, RunFacts
+from stillhouse.report.evaluated import Result
+from stillhouse.report.facts import RunFacts
 
 SPACE = "\u202f"  # between a number and its unit
 
@@ -92,7 +93,7 @@ def judgement(run: RunFacts) -> str:
 def health_sentence(run: RunFacts) -> str:
     """The latest judgement of the training loop on its embeddings."""
     spoken = [line.sentence for line in run.health if line.sentence]
-    return _sentence(spoken[-1] if spoken else "health was not measured yet")
+    return sentence(spoken[-1] if spoken else "health was not measured yet")
 
 
 def labels_sentence(run: RunFacts) -> str:
@@ -102,7 +103,7 @@ def labels_sentence(run: RunFacts) -> str:
     if run.labels_hidden:
         return "This run saw no labels, so no accuracy is shown."
     if run.evaluation.notes:
-        return _sentence(run.evaluation.notes[0])
+        return sentence(run.evaluation.notes[0])
     return "Nothing was measured against labels, so no accuracy is shown."
 
 
@@ -191,7 +192,8 @@ def _last_layer(best: Result, last: Result) -> str:
     return f"The last layer is {behind:.1f} points behind, {surely}."
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """Text that begins with a capital and ends with a stop."""
     return text[:1].upper() + text[1:] + "." * (not text.endswith("."))
 
 
