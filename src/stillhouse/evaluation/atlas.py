@@ -21,12 +21,12 @@ from stillhouse.evaluation.features import Share, extract
 from stillhouse.evaluation.task import Task
 from stillhouse.networks.encoder import Encoder
 
-SIDE = 48
-"""Small images are at most this wide and high, in pixels."""
-QUALITY = 70
-"""Of their WebP sheet, of 100."""
+SIZES = ((48, 70), (48, 50), (40, 50), (32, 50), (24, 50), (16, 50))
+"""Sides of small images in pixels and qualities of their WebP sheet, tried in turn until it is within `BUDGET`."""
+BUDGET = 420_000
+"""Bytes of the sheet, so that the page stays small."""
 QUERIES, NEIGHBOURS = 12, 8
-PERPLEXITY = 30.0
+PERPLEXITY, ITERATIONS = 30.0, 500
 LEAST = 8
 """Fewer images make no map."""
 
@@ -134,7 +134,7 @@ def flat_map(vectors: Tensor, seed: int) -> NDArray[np.float64]:
     """t-SNE of the directions of vectors `[N, D]`, begun at their two principal components; `[N, 2]` in [-1, 1]."""
     units = nn.functional.normalize(vectors.double(), dim=1).cpu().numpy()
     perplexity = min(PERPLEXITY, (len(units) - 1) / 3)
-    model = TSNE(init=_components(units), perplexity=perplexity, learning_rate="auto", random_state=seed)
+    model = TSNE(init=_components(units), perplexity=perplexity, max_iter=ITERATIONS, random_state=seed)
     points = model.fit_transform(units).astype(np.float64)
     return _within(points - points.mean(axis=0))
 
@@ -167,15 +167,22 @@ def nearest(vectors: Tensor, queries: Tensor, count: int) -> tuple[Tensor, Tenso
 def contact_sheet(store: ImageStore, rows: Tensor) -> tuple[NDArray[np.uint8], int]:
     """All images of `rows` (int64 `[N]`) on one WebP sheet, and how many lie side by side."""
     columns = math.ceil(math.sqrt(len(rows)))
-    side = min(SIDE, store.size)
-    sheet = Image.new("RGB", (columns * side, math.ceil(len(rows) / columns) * side))
-    for place, pixels in enumerate(store.gather(rows).cpu()):
-        image = Image.fromarray(np.ascontiguousarray(pixels.permute(0, 2, 1).numpy()))
+    images = [Image.fromarray(np.ascontiguousarray(each.permute(0, 2, 1).numpy())) for each in store.gather(rows).cpu()]
+    for side, quality in SIZES:
+        written = _sheet(images, columns, min(side, store.size), quality)
+        if len(written) <= BUDGET:
+            break
+    return np.frombuffer(written, np.uint8), columns
+
+
+def _sheet(images: Sequence[Image.Image], columns: int, side: int, quality: int) -> bytes:
+    sheet = Image.new("RGB", (columns * side, math.ceil(len(images) / columns) * side))
+    for place, image in enumerate(images):
         small = image if image.width == side else image.resize((side, side), Image.Resampling.LANCZOS)
         sheet.paste(small, (place % columns * side, place // columns * side))
     file = io.BytesIO()
-    sheet.save(file, "WEBP", quality=QUALITY, method=4)
-    return np.frombuffer(file.getvalue(), np.uint8), columns
+    sheet.save(file, "WEBP", quality=quality, method=4)
+    return file.getvalue()
 
 
 def _queries(labels: Tensor) -> Tensor:

@@ -14,6 +14,7 @@
   const place = (coordinate) =>
     map.data.map((group) => group.customdata.map((image) => atlas.points[layer][2 * image + coordinate] / 1000));
   const show = () => {
+    if (!map.data) return;
     const opacity = map.data.map((_, group) => (alone < 0 || alone === group ? 0.85 : 0.07));
     Plotly.restyle(map, { x: place(0), y: place(1), "marker.opacity": opacity });
     layers.forEach((button, number) => button.setAttribute("aria-pressed", String(number === layer)));
@@ -39,8 +40,10 @@
     tip.style.left = `${Math.max(8, Math.min(event.clientX + 16, room))}px`;
     tip.style.top = `${Math.max(8, Math.min(event.clientY + 16, window.innerHeight - tip.offsetHeight - 8))}px`;
   };
-  map.on("plotly_hover", point);
-  map.on("plotly_click", point);
-  map.on("plotly_unhover", () => { tip.hidden = true; });
+  map.addEventListener("drawn", () => {
+    map.on("plotly_hover", point);
+    map.on("plotly_click", point);
+    map.on("plotly_unhover", () => { tip.hidden = true; });
+  }, { once: true });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
 })();
