@@ -27,12 +27,14 @@ window.addEventListener("error", (event) => seen.errors.push(event.message));
 document.addEventListener("securitypolicyviolation", (event) => seen.refused.push(event.blockedURI));
 """
 TELL = """
-window.addEventListener("load", () => {
+window.addEventListener("load", async () => {
+  await new Promise((done) => setTimeout(done, 1000));
   seen.requests = performance.getEntriesByType("resource").map((entry) => entry.name.slice(0, 30));
   seen.drawn = [...document.querySelectorAll(".chart")].filter((place) => place.querySelector(".main-svg")).length;
   seen.charts = document.querySelectorAll(".chart").length;
   seen.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-  (%s)().then(() => { document.body.dataset.seen = JSON.stringify(seen); });
+  await (%s)();
+  document.body.dataset.seen = JSON.stringify(seen);
 });
 """
 PLAY = """async () => {
