@@ -105,7 +105,7 @@ def accuracy_over_time(knn: Sequence[KNN]) -> list[Figure]:
             name=f"block {block + 1}",
             x=x,
             y=[line.blocks[block] if block < len(line.blocks) else math.nan for line in knn],
-            color=DEPTH_COLORS[round(block / max(1, count - 1) * (len(DEPTH_COLORS) - 1))],
+            color=DEPTH_COLORS[round((block + 1 == count or block / (count - 1)) * (len(DEPTH_COLORS) - 1))],
             named=count <= 12 or block % 4 == 3 or block + 1 == count,
         )
         for block in range(count)

@@ -21,7 +21,8 @@ SPECTRUM = {
 
 def figures(measures: Tree, *, labelled: bool) -> dict[str, tuple[str, Sequence[Figure]]]:
     """Titled figures by the name of their section; what was not measured, or may not be shown, has none."""
-    inside = [*(_likeness(each) for each in found(measures, "cka", Likeness)), *_spectrum(measures)]
+    likeness = [_likeness(each) for each in found(measures, "cka", Likeness) if len(each.blocks) > 1]
+    inside = [*likeness, *_spectrum(measures)]
     shown: dict[str, tuple[str, Sequence[Figure]]] = {"inside": ("Inside the encoder", inside)}
     if not labelled:
         return shown

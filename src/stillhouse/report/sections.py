@@ -117,7 +117,7 @@ def _header(run: RunFacts) -> Html:
 def _facts(run: RunFacts) -> list[tuple[str, str]]:
     evaluated = str(run.evaluation.encoder.get("name", ""))
     encoder = _text(run.recipe, "encoder.name") or evaluated or _text(run.card, "encoder.name")
-    blocks = f", {run.blocks} blocks" if run.blocks else ""
+    blocks = f", {run.blocks} block{'s' * (run.blocks > 1)}" if run.blocks else ""
     tested = run.evaluation.data
     return [
         ("Run", run.name),
