@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.linalg import orthogonal_procrustes
-from sklearn.manifold import TSNE
 from torch import Tensor, nn
 
 from stillhouse.data.store import ImageStore
@@ -132,6 +131,8 @@ def depths(count: int, best: int) -> tuple[int, ...]:
 
 def flat_map(vectors: Tensor, seed: int) -> NDArray[np.float64]:
     """t-SNE of the directions of vectors `[N, D]`, begun at their two principal components; `[N, 2]` in [-1, 1]."""
+    from sklearn.manifold import TSNE  # takes a second, which evaluations without a map need not wait
+
     units = nn.functional.normalize(vectors.double(), dim=1).cpu().numpy()
     perplexity = min(PERPLEXITY, (len(units) - 1) / 3)
     model = TSNE(init=_components(units), perplexity=perplexity, max_iter=ITERATIONS, random_state=seed)
