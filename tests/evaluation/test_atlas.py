@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from stillhouse.evaluation.atlas import Atlas, contact_sheet, depths, draw, flat_map, nearest, turned
+from stillhouse.evaluation.atlas import Atlas, depths, draw, flat_map, nearest, turned
+from stillhouse.evaluation.sheet import contact_sheet
 from stillhouse.evaluation.task import find_task
 from tests.evaluation.made_up import make_encoder, make_store
 

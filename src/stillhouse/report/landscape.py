@@ -13,7 +13,7 @@ import numpy as np
 from stillhouse.report.atlas import Atlas
 from stillhouse.report.charts import GROUP_COLORS, LAYOUT, QUIET_AXIS, Chart, plain
 from stillhouse.report.markup import Html, tag
-from stillhouse.report.verdict import percent
+from stillhouse.report.wording import percent
 
 HEIGHT = 520  # pixels
 LISTED = 20  # classes in the legend; of more, one is chosen from a list

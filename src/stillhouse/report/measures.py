@@ -9,7 +9,8 @@ from stillhouse.report.curves import Figure
 from stillhouse.report.heat import heat_map
 from stillhouse.report.protocols import Confusion, Corruptions, Exits, Likeness, confusions, found, spectrum
 from stillhouse.report.values import Tree
-from stillhouse.report.verdict import Tile, percent
+from stillhouse.report.verdict import Tile
+from stillhouse.report.wording import percent
 
 HALF = ("errors", "inside")
 SPECTRUM = {

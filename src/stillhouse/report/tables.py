@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from stillhouse.report.evaluated import Evaluation, Result, Verdict
 from stillhouse.report.markup import Html, joined, tag
 from stillhouse.report.values import Tree
-from stillhouse.report.verdict import percent, points, sentence
+from stillhouse.report.wording import percent, points, sentence
 
 NUM_REASONS = 6
 NUM_EXAMPLES = 20

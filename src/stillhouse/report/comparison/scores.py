@@ -9,7 +9,8 @@ from stillhouse.report.charts import finite
 from stillhouse.report.comparison.gathering import Compared, comparable
 from stillhouse.report.curves import spoken
 from stillhouse.report.evaluated import Result
-from stillhouse.report.verdict import duration, health_sentence, percent, points, progress
+from stillhouse.report.verdict import health_sentence, progress
+from stillhouse.report.wording import duration, percent, points
 
 NOTHING = "\u2013"
 LEADS = " Bold: no other run is surely better, by 95 % intervals."

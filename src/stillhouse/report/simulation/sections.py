@@ -13,7 +13,7 @@ from stillhouse.report.simulation.records import FATES, Recalls, Run, Study
 from stillhouse.report.simulation.table import DASH, Spread, Table
 from stillhouse.report.tables import settings_tables
 from stillhouse.report.values import Tree
-from stillhouse.report.verdict import duration, percent
+from stillhouse.report.wording import duration, percent
 
 LEGEND = tag("ul", *(tag("li", fate, class_=f"fate {fate}") for fate in FATES), class_="legend")
 BEFORE = {
