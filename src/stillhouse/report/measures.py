@@ -15,7 +15,7 @@ from stillhouse.report.wording import percent
 HALF = ("errors", "inside")
 SPECTRUM = {
     "rankme": ("RankMe", "Directions that the vectors use"),
-    "alpha": ("Decay", "Exponent of the spectrum; about 1 is balanced"),
+    "alpha": ("Decay", "Exponent of the spectrum (alpha-ReQ); about 1 is balanced"),
     "lidar": ("LiDAR", "Directions that tell images apart"),
 }
 
@@ -37,7 +37,7 @@ def spectrum_tiles(measures: Tree) -> list[Tile]:
     """Of what the spectrum says with one number."""
     values = {name: values[0] for name, values in spectrum(measures).values.items() if len(values) == 1}
     return [
-        Tile(label=SPECTRUM.get(name, (name, ""))[0], value=f"{value:.3g}", note=SPECTRUM.get(name, ("", ""))[1])
+        Tile(label=SPECTRUM[name][0], value=f"{value:.3g}", note=SPECTRUM[name][1])
         for name, value in values.items()
         if math.isfinite(value)
     ]
@@ -127,7 +127,7 @@ def _corruptions(corruptions: Corruptions) -> Figure:
 def _spectrum(measures: Tree) -> list[Figure]:
     drawn = []
     for name, values in spectrum(measures).values.items():
-        title, caption = SPECTRUM.get(name, (name, "As it was measured"))
+        title, caption = SPECTRUM[name]
         line = Line(name="", x=[*range(1, len(values) + 1)], y=values, color="--encoder", named=False)
         if len(values) > 1 and (chart := line_chart([line], Axes(x_title="block", whole_x=True))):
             drawn.append(Figure(title=title, caption=caption, chart=chart))

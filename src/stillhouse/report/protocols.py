@@ -83,12 +83,12 @@ class Corruptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Spectrum:
-    """Numbers by name: of the last block, or one for each block."""
+    """Measures by name: of the last block, or one for each block."""
 
     values: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
-NOT_NUMBERS = ("version", "settings", "sentence")
+SPECTRA = ("rankme", "alpha", "lidar")  # measures of the spectrum that are drawn
 
 
 def found(measures: Tree, name: str, kind: type[Kind]) -> tuple[Kind, ...]:
@@ -109,7 +109,7 @@ def confusions(measures: Tree) -> dict[str, Confusion]:
 
 
 def spectrum(measures: Tree) -> Spectrum:
-    """Whatever numbers the spectrum has; none without any."""
+    """The measures of the spectrum; none without any."""
     inside = measures.get("spectrum", {})
     return Spectrum(values=dict(_numbers(inside)) if isinstance(inside, dict) else {})
 
@@ -117,7 +117,7 @@ def spectrum(measures: Tree) -> Spectrum:
 def _numbers(tree: dict[str, Any]) -> Iterator[tuple[str, tuple[float, ...]]]:
     for name, value in tree.items():
         listed = value if isinstance(value, list) else [value]
-        if name not in NOT_NUMBERS and listed and all(type(each) in (int, float, type(None)) for each in listed):
+        if name in SPECTRA and listed and all(type(each) in (int, float, type(None)) for each in listed):
             yield name, tuple(math.nan if each is None else float(each) for each in listed)
 
 
