@@ -91,7 +91,7 @@ def test_from_images_to_a_report(tmp_path: Path, stillhouse: Stillhouse) -> None
     trained = stillhouse("train", "sdssl-simclr", "--data", "digits#train", "--out", "run", *TINY)
     assert "k-NN" in trained.stdout
     assert "loss" in trained.stdout
-    wanted = ("alignment_images=32", "correspondence_images=16", "last_blocks=2")
+    wanted = ("alignment_images=32", "atlas_images=24", "correspondence_images=16", "last_blocks=2")
     asked = [f"--set=evaluation.{setting}" for setting in wanted]
     judged = stillhouse("evaluate", "run", "--data", "digits#test", *asked)
     rows = [line.split()[0] for line in judged.stdout.splitlines() if line.strip()]
@@ -141,7 +141,12 @@ def test_from_a_pretrained_run_to_a_classifier_and_its_student(tmp_path: Path, s
     student = ["train", "simclrv2-distill", "--data", "digits#train", "--teacher", "few", "--start", "run"]
     stillhouse(*student, "--out", "student", *TINY, *tiny, "--set=encoder.mean=[0.485, 0.456, 0.406]",
                "--set=encoder.std=[0.229, 0.224, 0.225]")  # fmt: skip
-    quick = ["--set=evaluation.linear=false", "--set=evaluation.alignment_images=0", "--set=evaluation.pixels=false"]
+    quick = [
+        "--set=evaluation.linear=false",
+        "--set=evaluation.alignment_images=0",
+        "--set=evaluation.atlas_images=0",
+        "--set=evaluation.pixels=false",
+    ]
     judged = stillhouse("evaluate", "student", "--data", "digits#test", *quick)
     assert "classifier" in judged.stdout
     stillhouse("report", "student")

@@ -18,6 +18,7 @@ TINY = {
     "evaluation.query_size": 16,
     "evaluation.linear": False,
     "evaluation.alignment_images": 16,
+    "evaluation.atlas_images": 24,
 }
 
 

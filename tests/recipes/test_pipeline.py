@@ -192,8 +192,10 @@ def test_what_was_trained_but_not_yet_written_is_written(whole: Path) -> None:
 
 
 def test_the_classifier_is_judged_on_all_test_labels(whole: Path) -> None:
-    quick = {"evaluation.linear": False, "evaluation.alignment_images": 0, "evaluation.untrained": False}
-    found = evaluate_run(whole / "finetune", "digits#test", settings=quick | {"evaluation.pixels": False})
+    quick = {"evaluation.linear": False, "evaluation.alignment_images": 0, "evaluation.atlas_images": 0}
+    found = evaluate_run(
+        whole / "finetune", "digits#test", settings=quick | {"evaluation.pixels": False, "evaluation.untrained": False}
+    )
     assert found.train_images == 64
     (result,) = found.of("encoder", "classifier")
     store = open_store("digits#test", DataConfig(), 16)

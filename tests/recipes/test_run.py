@@ -393,7 +393,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path, train_tiny: TrainTiny) 
     assert records(run, "step")[-1]["step"] == 12
 
 
-QUICK = {"evaluation.linear": False, "evaluation.alignment_images": 16, "data.limit": 64}
+QUICK = {"evaluation.linear": False, "evaluation.alignment_images": 16, "evaluation.atlas_images": 0, "data.limit": 64}
 
 
 def test_both_of_two_that_learn_together_are_kept_and_judged(tmp_path: Path, train_tiny: TrainTiny) -> None:

@@ -1,11 +1,13 @@
 """Run directories as training and evaluation leave them."""
 
+import io
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 Entry = dict[str, Any]
 RECIPE = """
@@ -83,6 +85,39 @@ def samples(side: int = 16, num_views: int = 2) -> dict[str, np.ndarray]:
     }
 
 
+def atlas(labelled: bool = True, count: int = 12, classes: int = 3) -> dict[str, np.ndarray]:
+    """Small images of every class in turn, two depths, two images that were asked for their neighbours."""
+    draw = np.random.default_rng(0)
+    file = io.BytesIO()
+    Image.fromarray(draw.integers(0, 256, (8 * -(-count // 4), 32, 3), dtype=np.uint8)).save(file, "WEBP")
+    return {
+        "ids": np.array([f"photos/image-{number}.png" for number in range(count)]),
+        "labels": np.arange(count) % classes if labelled else np.full(count, -1),
+        "classes": np.array([f"class {number}" for number in range(classes)] if labelled else [], dtype=np.str_),
+        "sheet": np.frombuffer(file.getvalue(), np.uint8),
+        "columns": np.array([4]),
+        "shapes": np.full((count, 2), 8),
+        "blocks": np.array([2, 3]),
+        "points": draw.uniform(-1, 1, (2, count, 2)).astype(np.float32),
+        "queries": np.array([0, 1]),
+        "neighbours": np.array([[3, 1], [2, 4]]),
+        "cosines": np.array([[0.9, 0.5], [0.8, 0.7]], dtype=np.float32),
+        "near_block": np.array([2]),
+    }
+
+
+def protocols() -> Entry:
+    """What an evaluation measures beside accuracies, in small."""
+    exits = [{"block": block, "accuracy": 0.4 + block / 20, "milliseconds": block / 2} for block in (1, 2, 3)]
+    return {
+        "confusion": {"version": 1, "classes": ["cat", "dog"], "counts": [[90, 10], [20, 80]]},
+        "exits": {"depths": exits, "curve": [{"mean_depth": 1.5, "accuracy": 0.52, "milliseconds": 0.8}]},
+        "cka": {"blocks": [[1, 0.8, 0.4], [0.8, 1, 0.7], [0.4, 0.7, 1]]},
+        "spectrum": {"version": 1, "settings": {"eps": 1e-7}, "rankme": 42.125, "alpha": [1.5, 1.25, 1.125]},
+        "corruptions": {"accuracy": {"fog": [0.5, 0.4, 0.3], "snow": [0.45, 0.35, 0.25]}, "clean": 0.587},
+    }
+
+
 def log(*entries: Entry) -> str:
     """Content of `log.jsonl`."""
     return "".join(json.dumps(entry) + "\n" for entry in entries)
@@ -100,6 +135,11 @@ def make_run(folder: Path, files: dict[str, str]) -> Path:
 def save_samples(run: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write `samples.npz`."""
     np.savez(run / "samples.npz", **arrays)  # type: ignore[arg-type]
+
+
+def save_atlas(run: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write `atlas.npz`."""
+    np.savez(run / "atlas.npz", **arrays)  # type: ignore[arg-type]
 
 
 def make_full_run(folder: Path) -> Path:

@@ -26,7 +26,8 @@ from tests.report.runs import (
     step,
 )
 
-SECTIONS = ["blocks", "monitor", "losses", "health", "alignment", "samples", "results", "settings", "quarantine"]
+SECTIONS = ["blocks", "monitor", "losses", "health", "alignment", "samples", "results"]
+SECTIONS += ["lineage", "settings", "quarantine"]
 EVIL = '</script><script>alert(1)</script><img src=x onerror=alert(2)>"\'&<a href="https://evil.example">%{x} $title'
 
 
@@ -93,10 +94,11 @@ def test_a_missing_file_leaves_out_its_sections_alone(full_run: Path, missing: s
 
 
 def test_settings_stay_away_without_recipe_and_card(full_run: Path) -> None:
+    (full_run / "evaluation.json").unlink()
     (full_run / "recipe.toml").unlink()
     assert "settings" in page_of(full_run).sections
     (full_run / "encoder" / "card.json").unlink()
-    assert "settings" not in page_of(full_run).sections
+    assert not {"settings", "lineage"} & set(page_of(full_run).sections)
 
 
 def test_nothing_is_loaded_from_elsewhere(full_run: Path) -> None:
@@ -190,7 +192,7 @@ def test_without_labels_no_accuracy_is_shown_and_one_line_says_so(tmp_path: Path
         },
     )
     page = page_of(run)
-    assert page.sections == ["losses", "health", "alignment", "settings"]
+    assert page.sections == ["losses", "health", "alignment", "lineage", "settings"]
     assert page.text.count("accuracy") == 1
     assert "so no accuracy is shown." in page.text
     assert "77.7" not in page.source.replace(get_plotlyjs(), "")
@@ -203,7 +205,7 @@ def test_a_run_in_progress_shows_what_it_measured_so_far(tmp_path: Path) -> None
     )
     page = page_of(run)
     text = page.text.replace("\u202f", " ")
-    assert page.sections == ["monitor", "losses", "settings"]
+    assert page.sections == ["monitor", "losses", "lineage", "settings"]
     assert "25 % of training done" in text
     assert "After 2 epochs block 2 of 3 is the best layer, with 40.0 % k-NN accuracy" in text
     assert "Gain over" not in text

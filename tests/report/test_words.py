@@ -20,7 +20,8 @@ from stillhouse.report.pictures import BUDGET, largest_side, png_uri
 from stillhouse.report.read import read_run
 from stillhouse.report.sections import body, recipe_name
 from stillhouse.report.tables import quarantine_summary, results_table, settings_tables
-from stillhouse.report.verdict import duration, judgement, percent, points
+from stillhouse.report.verdict import judgement
+from stillhouse.report.wording import duration, percent, points
 from tests.report.runs import evaluation, make_full_run, make_run, result
 
 

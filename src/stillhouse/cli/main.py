@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from stillhouse.cli.arguments import RunFolder, named
+from stillhouse.cli.comparing import compare
 from stillhouse.cli.edge import app as edge_app
 from stillhouse.cli.embeddings import COMMANDS as EMBEDDINGS
 from stillhouse.cli.exports import COMMANDS as EXPORTS
@@ -190,6 +191,9 @@ def report(run_folder: RunFolder) -> None:
     from stillhouse.report import write_report
 
     _say(f"written: {write_report(run_folder)}")
+
+
+app.command()(compare)
 
 
 @app.command()

@@ -60,6 +60,8 @@ class EvaluationConfig:
     for none."""
     protocols: tuple[ProtocolName, ...] = ("confusion",)
     """What else is measured of the encoder."""
+    atlas_images: Annotated[int, Ge(0)] = 1_000
+    """Test images that `atlas.npz` keeps small, maps and finds neighbours among, for the page; 0 for none."""
     batch_size: Annotated[int, Gt(0)] = 512
     """Images per forward pass."""
     bf16: bool = False

@@ -48,6 +48,11 @@ class Run:
         return self.folder / "evaluation.json"
 
     @property
+    def atlas_file(self) -> Path:
+        """Small test images, maps of them and their neighbours, for the page."""
+        return self.folder / "atlas.npz"
+
+    @property
     def samples_file(self) -> Path:
         """A few images and their views."""
         return self.folder / "samples.npz"
@@ -151,7 +156,7 @@ class Run:
                 f"{self.folder}: holds files that are not of a run; choose a new or an empty folder as --out"
             )
         kept = [folder / CARD for folder in (self.encoder_folder, self.peer_folder, self.classifier_folder)]
-        for path in (self.log_file, self.evaluation_file, self.folder / "report.html", *kept):
+        for path in (self.log_file, self.evaluation_file, self.atlas_file, self.folder / "report.html", *kept):
             path.unlink(missing_ok=True)  # of a run that died before it saved anything
         write_atomically(self.recipe_file, MARK + to_toml(recipe.to_table()))
 

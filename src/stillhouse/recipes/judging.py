@@ -19,6 +19,7 @@ from stillhouse.networks.build import build_encoder
 from stillhouse.networks.encoder import Encoder
 from stillhouse.networks.saved import CARD
 from stillhouse.recipes.directory import Run
+from stillhouse.recipes.drawing import draw_atlas
 from stillhouse.recipes.preparing import choose_device
 from stillhouse.recipes.recipe import Recipe, read_recipe
 
@@ -106,6 +107,8 @@ def evaluate_run(
         progress=progress,
     )
     write_atomically(run.peer_evaluation_file if peer else run.evaluation_file, evaluation.to_json())
+    if not peer:
+        draw_atlas(run, encoder, bank, queries, evaluation, changed.evaluation, progress)
     run.describe()
     return evaluation
 

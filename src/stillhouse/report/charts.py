@@ -35,6 +35,7 @@ QUIET_AXIS: Chart = {
     "ticklen": 6,
     "tickcolor": CLEAR,
 }
+GROUP_COLORS = tuple(f"--term-{number}" for number in range(1, 11))
 NAME_LENGTH = 16  # characters beside the plot; hovering shows 60
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from stillhouse.report.charts import Axes, Chart, Line, finite, line_chart, span
-from stillhouse.report.facts import KNN, Alignment, Evaluation, Health, Result, Step
+from stillhouse.report.evaluated import Alignment, Evaluation, Result
+from stillhouse.report.facts import KNN, Health, Step
 
 Entry = TypeVar("Entry")
 
@@ -104,7 +105,7 @@ def accuracy_over_time(knn: Sequence[KNN]) -> list[Figure]:
             name=f"block {block + 1}",
             x=x,
             y=[line.blocks[block] if block < len(line.blocks) else math.nan for line in knn],
-            color=DEPTH_COLORS[round(block / max(1, count - 1) * (len(DEPTH_COLORS) - 1))],
+            color=DEPTH_COLORS[round((block + 1 == count or block / (count - 1)) * (len(DEPTH_COLORS) - 1))],
             named=count <= 12 or block % 4 == 3 or block + 1 == count,
         )
         for block in range(count)
@@ -116,7 +117,7 @@ def accuracy_over_time(knn: Sequence[KNN]) -> list[Figure]:
 
 def losses(steps: Sequence[Step]) -> list[Figure]:
     """Loss terms with their sum, and the learning rate."""
-    shown = _thinned(steps)
+    shown = thinned(steps)
     x = [line.step for line in shown]
     terms = _largest_terms(steps)
     total = len({name for line in steps for name in line.terms})
@@ -147,7 +148,7 @@ def _largest_terms(steps: Sequence[Step]) -> list[str]:
 
 def health(lines: Sequence[Health]) -> list[Figure]:
     """Spread and effective rank of the embeddings; both fall towards zero and one when they collapse."""
-    shown = _thinned(lines)
+    shown = thinned(lines)
     x = [line.step for line in shown]
     spread = Line(name="", x=x, y=[line.spread for line in shown], color="--encoder", named=False)
     rank = Line(name="", x=x, y=[line.effective_rank for line in shown], color="--encoder", named=False)
@@ -187,6 +188,7 @@ def _time(epochs: Sequence[float], steps: Sequence[int]) -> tuple[Sequence[float
     return (epochs, "epoch") if all(map(math.isfinite, epochs)) else (steps, "step")
 
 
-def _thinned(lines: Sequence[Entry]) -> list[Entry]:
+def thinned(lines: Sequence[Entry]) -> list[Entry]:
+    """At most `NUM_POINTS` and one, evenly spaced, the last one among them."""
     every = math.ceil(len(lines) / NUM_POINTS) or 1
     return [line for number, line in enumerate(lines) if number % every == 0 or number == len(lines) - 1]

@@ -4,21 +4,13 @@ Letters: N images, H W h w rows and columns of an original and of a view, V view
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BeforeValidator
 
-Tree = Mapping[str, Any]  # a table of TOML or an object of JSON
-
-
-def _number(value: object) -> object:
-    return math.nan if value is None else value
-
-
-Number = Annotated[float, BeforeValidator(_number)]  # a JSON null is a number that was not finite
+from stillhouse.report.atlas import Atlas
+from stillhouse.report.evaluated import Evaluation
+from stillhouse.report.values import Number, Tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,101 +50,6 @@ class KNN:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """One accuracy with its 95 % interval (`()` where none was written); block 0 stands for raw pixels.
-
-    `held_out` is the accuracy on images that are neither fitted nor tested: what a block is chosen by. `labels` says
-    which labels a probe was told, such as `1% labels` or `noise 0.4`; it is empty for all as they are.
-    """
-
-    subject: str
-    block: int
-    protocol: str
-    accuracy: Number
-    interval: tuple[()] | tuple[Number, Number] = ()
-    held_out: Number = math.nan
-    settings: dict[str, Any] = field(default_factory=dict)
-    labels: str = ""
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether an interval was written that is finite."""
-        return bool(self.interval) and all(map(math.isfinite, self.interval))
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Ends of the interval; both are the accuracy itself without one."""
-        return self.interval if self.interval and self.has_interval else (self.accuracy, self.accuracy)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlockAlignment:
-    """Mean squared distance, in [0, 4], of two views of one image and of two images, after one block."""
-
-    block: int
-    positive: Number
-    negative: Number
-    ratio: Number = math.nan
-
-
-@dataclass(frozen=True, kw_only=True)
-class Alignment:
-    """Alignment of every block, measured on `images` images."""
-
-    images: int = 0
-    blocks: tuple[BlockAlignment, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluatedData:
-    """Where the evaluated images came from; `classes` is empty without labels."""
-
-    train: str = ""
-    test: str = ""
-    train_images: int = 0
-    test_images: int = 0
-    classes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The content of `evaluation.json`; everything is empty where that file is absent."""
-
-    data: EvaluatedData = field(default_factory=EvaluatedData)
-    encoder: dict[str, Any] = field(default_factory=dict)
-    results: tuple[Result, ...] = ()
-    alignment: Alignment = field(default_factory=Alignment)
-    notes: tuple[str, ...] = ()
-    seconds: Number = math.nan
-
-    @property
-    def protocols(self) -> tuple[str, ...]:
-        """Names of the protocols that are told all labels as they are, in the order of their first result."""
-        return tuple(dict.fromkeys(result.protocol for result in self.results if not result.labels))
-
-    @property
-    def lessons(self) -> dict[str, str]:
-        """Protocols that are told fewer labels or wrong ones, each with the words for what it is told."""
-        return {result.protocol: result.labels for result in self.results if result.labels}
-
-    def of(self, protocol: str, subject: str) -> tuple[Result, ...]:
-        """Finite results of one protocol and subject (`encoder`, `untrained`, `pixels`), one per block, by block."""
-        chosen = {
-            result.block: result
-            for result in self.results
-            if result.protocol == protocol and result.subject == subject and math.isfinite(result.accuracy)
-        }
-        return tuple(chosen[block] for block in sorted(chosen))
-
-    def best(self, protocol: str, subject: str) -> tuple[Result, ...]:
-        """The result, none or one, of the block that held-out images choose; test images where nothing was held out."""
-        found = self.of(protocol, subject)
-        held = [result for result in found if math.isfinite(result.held_out)]
-        ranked = sorted(held, key=lambda result: result.held_out) or sorted(found, key=lambda result: result.accuracy)
-        return tuple(ranked[-1:])
-
-
-@dataclass(frozen=True, kw_only=True)
 class Samples:
     """First images as the method sees them.
 
@@ -168,7 +65,8 @@ class RunFacts:
     """Everything that the page shows; what a run directory lacks is empty here.
 
     Accuracies are here only if they are real: `knn` is empty when the recipe hides labels, and
-    `evaluation.results` is empty when the evaluated data had no classes.
+    `evaluation.results` is empty and the atlas has no labels when the evaluated data had no classes. `atlas` holds one
+    or none.
     """
 
     name: str
@@ -178,6 +76,7 @@ class RunFacts:
     knn: tuple[KNN, ...]
     evaluation: Evaluation
     samples: Samples
+    atlas: tuple[Atlas, ...]
     quarantine: tuple[str, ...]
     card: Tree
     labels_hidden: bool

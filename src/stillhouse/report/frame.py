@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def framed(title: str, body: Html, data: Html = Html(""), scripts: Sequence[str] = ()) -> str:  # noqa: B008 (a constant)
+def framed(title: str, body: Html, data: Html = Html(""), scripts: Sequence[str] = (), style: str = "") -> str:  # noqa: B008
     """The whole page as text; no script runs but those given.
 
     Args:
@@ -21,13 +21,14 @@ def framed(title: str, body: Html, data: Html = Html(""), scripts: Sequence[str]
         body: what is seen.
         data: elements that the scripts read.
         scripts: JavaScript, run in order.
+        style: rules beside those of the house.
     """
     safe = [script.replace("</script", "<\\/script") for script in scripts]
     allowed = f"; script-src {' '.join(map(_hash, safe))}" if safe else ""
     return Template(packaged("page.html")).substitute(
         policy=POLICY + allowed,
         title=html.escape(title),
-        style=packaged("style.css"),
+        style=packaged("style.css") + style,
         body=body,
         scripts=data + "".join(f"\n<script>{script}</script>" for script in safe),
     )

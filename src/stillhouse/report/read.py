@@ -12,7 +12,10 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from stillhouse.errors import RunError
-from stillhouse.report.facts import KNN, Evaluation, Health, RunFacts, Samples, Step, Tree
+from stillhouse.report.atlas import read_atlas
+from stillhouse.report.evaluated import Evaluation
+from stillhouse.report.facts import KNN, Health, RunFacts, Samples, Step
+from stillhouse.report.values import Tree
 
 Line = TypeVar("Line", Step, Health, KNN)
 
@@ -42,6 +45,7 @@ def read_run(directory: Path) -> RunFacts:
         knn=() if labels_hidden else _of(KNN, log),
         evaluation=evaluation if evaluation.data.classes else replace(evaluation, results=()),
         samples=_read_samples(directory / "samples.npz"),
+        atlas=read_atlas(directory / "atlas.npz", labelled=bool(evaluation.data.classes) and not labels_hidden),
         quarantine=_read_quarantine(directory / "quarantine.txt"),
         card=_read_object(directory / "encoder" / "card.json"),
         labels_hidden=labels_hidden,
@@ -89,8 +93,9 @@ def _read_object(path: Path) -> Tree:
 
 
 def _read_evaluation(path: Path) -> Evaluation:
+    written = _read_object(path)
     try:
-        return TypeAdapter(Evaluation).validate_python(_read_object(path))
+        return TypeAdapter(Evaluation).validate_python({**written, "measures": written.get("protocols", {})})
     except ValidationError as error:
         raise RunError(f"{path}: {first_problem(error)}; evaluate again or delete the file") from error
 

@@ -2,23 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 
-from stillhouse.report import curves, tables, verdict
+from stillhouse.report import curves, landscape, measures, tables, verdict
 from stillhouse.report.charts import Chart
 from stillhouse.report.curves import Figure
-from stillhouse.report.facts import RunFacts, Tree
+from stillhouse.report.facts import RunFacts
+from stillhouse.report.lineage import lineage
 from stillhouse.report.markup import Html, joined, tag
 from stillhouse.report.pictures import contact_sheet
+from stillhouse.report.protocols import unknown
 from stillhouse.report.read import setting
+from stillhouse.report.values import Tree
 from stillhouse.report.verdict import Tile
 
 
 def body(run: RunFacts) -> tuple[Html, dict[str, Chart]]:
     """Everything between the edges of the page, and its charts by the id of their place."""
     figures = _figures(run)
-    drawn = [charts_section(name, title, found) for name, (title, found) in figures.items() if found]
-    return joined(
-        [_header(run), *drawn, *_samples(run), *_results(run), *_lessons(run), *_settings(run), *_quarantine(run)]
-    ), charts_of(figures)
+    maps = [landscape.section_parts(atlas) for atlas in run.atlas]
+    near = [landscape.neighbours(atlas) for atlas in run.atlas if len(atlas.queries)]
+    drawn = [_charts(run, name, title, found) for name, (title, found) in figures.items() if found]
+    facts = [*_samples(run), *_results(run), *_lessons(run), *_further(run)]
+    charts = charts_of(figures) | {name: chart for _, places in maps for name, chart in places.items()}
+    parts = [_header(run), *(content for content, _ in maps), *near, *drawn, *facts]
+    return joined([*parts, *_lineage(run), *_settings(run), *_quarantine(run)]), charts
 
 
 def charts_of(figures: Mapping[str, tuple[str, Sequence[Figure]]]) -> dict[str, Chart]:
@@ -37,11 +43,20 @@ def recipe_name(run: RunFacts) -> str:
 def _figures(run: RunFacts) -> dict[str, tuple[str, Sequence[Figure]]]:
     return {
         "blocks": ("Accuracy by block", curves.accuracy_by_block(run.evaluation)),
+        **measures.figures(run.evaluation.measures, labelled=bool(run.evaluation.data.classes)),
         "monitor": ("Accuracy over time", curves.accuracy_over_time(run.knn)),
         "losses": ("Training", curves.losses(run.steps)),
         "health": ("Health of the embeddings", curves.health(run.health)),
         "alignment": ("Alignment by block", curves.alignment(run.evaluation.alignment)),
     }
+
+
+def _charts(run: RunFacts, name: str, title: str, figures: Sequence[Figure]) -> Html:
+    """A section of charts; heat maps take half of a wide page, so that cells stay near to squares."""
+    found = measures.spectrum_tiles(run.evaluation.measures) if name == "inside" else []
+    are_maps = name in measures.HALF and all(len(figure.chart["data"][0].get("z", ())) <= 20 for figure in figures)
+    before = tile_list(found) if found else ""
+    return charts_section(name, title, figures, before=before, class_="charts half" if are_maps else "charts")
 
 
 def section(name: str, title: str, *children: str) -> Html:
@@ -85,8 +100,9 @@ def _header(run: RunFacts) -> Html:
     health = verdict.health_sentence(run)
     state = "good" if health.lower().startswith("healthy") else "open"
     learned, unlabelled = verdict.judgement(run), verdict.labels_sentence(run)
-    said = [tag("p", learned, class_="lead")] * bool(learned)
-    said += [tag("p", health, class_=f"health {state}" if learned else f"health lead {state}")]
+    judged = tables.verdict_lines(run.evaluation.verdict)
+    said = judged + [tag("p", learned, class_="learned" if judged else "lead")] * bool(learned)
+    said += [] if judged else [tag("p", health, class_=f"health {state}" if learned else f"health lead {state}")]
     said += [tag("p", unlabelled, class_="quiet")] * bool(unlabelled)
     facts = [tag("li", tag("span", name), f" {value}") for name, value in _facts(run) if value]
     return tag(
@@ -101,7 +117,7 @@ def _header(run: RunFacts) -> Html:
 def _facts(run: RunFacts) -> list[tuple[str, str]]:
     evaluated = str(run.evaluation.encoder.get("name", ""))
     encoder = _text(run.recipe, "encoder.name") or evaluated or _text(run.card, "encoder.name")
-    blocks = f", {run.blocks} blocks" if run.blocks else ""
+    blocks = f", {run.blocks} block{'s' * (run.blocks > 1)}" if run.blocks else ""
     tested = run.evaluation.data
     return [
         ("Run", run.name),
@@ -149,6 +165,18 @@ def _lessons(run: RunFacts) -> list[Html]:
     note = tag("p", f"{said} It is chosen by labels of that kind, too; the test has true ones.")
     found = [tables.results_table(run.evaluation, protocol) for protocol in told]
     return [section("labels", "Fewer and wrong labels", note, tag("div", *found, class_="tables"))]
+
+
+def _further(run: RunFacts) -> list[Html]:
+    """What was measured and has no chart, as it was written."""
+    found = {name: value for name, value in unknown(run.evaluation.measures).items() if isinstance(value, Mapping)}
+    cards = tables.settings_tables(found, "") if found and run.evaluation.data.classes else []
+    return [section("further", "Further measurements", tag("div", *cards, class_="cards"))] if cards else []
+
+
+def _lineage(run: RunFacts) -> list[Html]:
+    found = lineage(run)
+    return [section("lineage", "Lineage", tag("p", "What this encoder comes from."), found)] if found else []
 
 
 def _settings(run: RunFacts) -> list[Html]:

@@ -1,13 +1,14 @@
-"""Tables of the page: results, settings, quarantine."""
+"""Tables and lists of the page: verdict, results, settings, quarantine."""
 
 import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from stillhouse.report.facts import Evaluation, Result, Tree
+from stillhouse.report.evaluated import Evaluation, Result, Verdict
 from stillhouse.report.markup import Html, joined, tag
-from stillhouse.report.verdict import percent, points
+from stillhouse.report.values import Tree
+from stillhouse.report.wording import percent, points, sentence
 
 NUM_REASONS = 6
 NUM_EXAMPLES = 20
@@ -37,7 +38,7 @@ def results_table(evaluation: Evaluation, protocol: str) -> Html:
     for pixels in evaluation.of(protocol, "pixels"):
         empty = [tag("td")] * (len(subjects) + compared - 1)
         rows.append(tag("tr", tag("th", "raw pixels", scope="row"), _result_cell(pixels, shared, False), *empty))
-    said = ", ".join(f"{name} {_text(value)}" for name, value in shared.items())
+    said = ", ".join(f"{name} {written(value)}" for name, value in shared.items())
     caption = tag("caption", protocol, *[tag("small", said)] * bool(said))
     return tag("table", caption, tag("thead", head), tag("tbody", *rows), class_="results")
 
@@ -52,7 +53,7 @@ def _result_cell(result: Result | None, shared: Tree, is_best: bool) -> Html:
     if result is None:
         return tag("td", "\u2013")
     interval = "\u2013".join(f"{100 * end:.1f}" for end in result.bounds) if result.has_interval else ""
-    chosen = ", ".join(f"{name} {_text(value)}" for name, value in result.settings.items() if name not in shared)
+    chosen = ", ".join(f"{name} {written(value)}" for name, value in result.settings.items() if name not in shared)
     emphasis = "strong" if is_best else "span"
     details = [tag("small", detail) for detail in (interval, chosen) if detail]
     return tag("td", tag(emphasis, percent(result.accuracy)), *details)
@@ -62,6 +63,18 @@ def _gain_cell(encoder: Result | None, untrained: Result | None) -> Html:
     if encoder is None or untrained is None:
         return tag("td", "\u2013")
     return tag("td", points(encoder.accuracy - untrained.accuracy), class_="gain")
+
+
+def verdict_lines(found: Verdict) -> list[Html]:
+    """A verdict: its level, why, and what to try; nothing where nobody judged."""
+    if not found.level:
+        return []
+    state = "good" if found.level == "healthy" else "open"
+    words = found.because or ((found.sentence,) if found.sentence else ())
+    because = [tag("ul", *(tag("li", sentence(reason)) for reason in words))] * bool(words)
+    advice = [tag("p", sentence(found.advice))] * bool(found.advice)
+    level = tag("p", found.level.capitalize(), class_="level")
+    return [tag("div", level, *because, *advice, class_=f"verdict {state}")]
 
 
 def settings_tables(tree: Tree, name: str) -> list[Html]:
@@ -88,17 +101,18 @@ def _holds_tables(values: Sequence[object]) -> bool:
 
 
 def _settings_table(leaves: Tree) -> Html:
-    rows = [tag("tr", tag("th", str(key), scope="row"), tag("td", _text(value))) for key, value in leaves.items()]
+    rows = [tag("tr", tag("th", str(key), scope="row"), tag("td", written(value))) for key, value in leaves.items()]
     return tag("table", tag("tbody", *rows))
 
 
-def _text(value: object) -> str:
+def written(value: object) -> str:
+    """A setting in words."""
     if isinstance(value, str):
         return value or '""'
     if isinstance(value, float):
         return f"{value:.6g}" if math.isfinite(value) else str(value)
     if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
-        return ", ".join(map(_text, value)) or "none"
+        return ", ".join(map(written, value)) or "none"
     return json.dumps(value, default=str, ensure_ascii=False)
 
 

@@ -5,9 +5,9 @@ import statistics
 from dataclasses import dataclass
 
 from stillhouse.report.charts import finite
-from stillhouse.report.facts import Result, RunFacts
-
-SPACE = "\u202f"  # between a number and its unit
+from stillhouse.report.evaluated import Result
+from stillhouse.report.facts import RunFacts
+from stillhouse.report.wording import SPACE, duration, percent, points, sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,28 +27,6 @@ class Scores:
     last: Result
     untrained: tuple[Result, ...]
     pixels: tuple[Result, ...]
-
-
-def percent(share: float) -> str:
-    """A share in [0, 1] with one decimal: `41.2 %`."""
-    return f"{100 * share:.1f}{SPACE}%" if math.isfinite(share) else "not finite"
-
-
-def points(difference: float) -> str:
-    """A difference of two shares in percentage points, with its sign."""
-    sign = "\u2212" if round(100 * difference, 1) < 0 else "+"
-    return f"{sign}{abs(100 * difference):.1f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the two largest units that matter."""
-    if round(seconds) < 60:
-        return f"{seconds:.0f}{SPACE}s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes}{SPACE}min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}{SPACE}h {minutes:02}{SPACE}min"
 
 
 def knn_scores(run: RunFacts) -> tuple[Scores, ...]:
@@ -92,7 +70,7 @@ def judgement(run: RunFacts) -> str:
 def health_sentence(run: RunFacts) -> str:
     """The latest judgement of the training loop on its embeddings."""
     spoken = [line.sentence for line in run.health if line.sentence]
-    return _sentence(spoken[-1] if spoken else "health was not measured yet")
+    return sentence(spoken[-1] if spoken else "health was not measured yet")
 
 
 def labels_sentence(run: RunFacts) -> str:
@@ -102,7 +80,7 @@ def labels_sentence(run: RunFacts) -> str:
     if run.labels_hidden:
         return "This run saw no labels, so no accuracy is shown."
     if run.evaluation.notes:
-        return _sentence(run.evaluation.notes[0])
+        return sentence(run.evaluation.notes[0])
     return "Nothing was measured against labels, so no accuracy is shown."
 
 
@@ -189,10 +167,6 @@ def _last_layer(best: Result, last: Result) -> str:
     is_sure = best.bounds[0] > last.bounds[1]
     surely = f"so an exit at block {best.block} is worth its while" if is_sure else "within the noise"
     return f"The last layer is {behind:.1f} points behind, {surely}."
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "." * (not text.endswith("."))
 
 
 def _best_block(accuracies: tuple[float, ...]) -> int:

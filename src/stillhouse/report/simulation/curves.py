@@ -12,7 +12,7 @@ from stillhouse.report.simulation.marks import Clock, short, signs, step
 from stillhouse.report.simulation.measuring import returned
 from stillhouse.report.simulation.records import FATES, Study
 from stillhouse.report.simulation.table import size_unit
-from stillhouse.report.verdict import percent
+from stillhouse.report.wording import percent
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 COLORS = (*TERM_COLORS, "--term-9", "--term-10")

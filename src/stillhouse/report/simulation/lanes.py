@@ -7,7 +7,7 @@ from stillhouse.report.curves import Figure
 from stillhouse.report.simulation.marks import FATE_COLORS, Clock, short, signs, step
 from stillhouse.report.simulation.measuring import has_flow, live
 from stillhouse.report.simulation.records import FATES, Fate, Run, User, Visit
-from stillhouse.report.verdict import duration
+from stillhouse.report.wording import duration
 
 SIGNS: dict[Fate, str] = {"applied": "circle", "refused": "x", "lost": "circle-open"}
 ROW = 20  # pixels of one user

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from stillhouse.errors import RunError
-from stillhouse.report.facts import Tree
 from stillhouse.report.read import content, first_problem
 from stillhouse.report.simulation.records import End, Lesson, Moved, Run, Start, Study, Visit
+from stillhouse.report.values import Tree
 
 Line = Start | Moved | Visit | Lesson | End
 

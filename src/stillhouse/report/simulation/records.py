@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stillhouse.report.facts import Number, Tree
 from stillhouse.report.read import setting
+from stillhouse.report.values import Number, Tree
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -29,7 +29,7 @@ from stillhouse.report.simulation.measuring import (
 )
 from stillhouse.report.simulation.records import FATES, Fate, Run, Study
 from stillhouse.report.simulation.table import Cell, Column, Spread, Table, Unit
-from stillhouse.report.verdict import duration
+from stillhouse.report.wording import duration
 
 QUARTERS = {0.25: "a quarter", 0.5: "half", 0.75: "three quarters", 1.0: "the end"}
 MEASURES = {"attend": "A", "retain": "R", "useful_attend": "A+", "useful_retain": "R+", "kept": "kept"}

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from stillhouse.report.charts import Chart, finite
 from stillhouse.report.curves import Figure
-from stillhouse.report.facts import Tree
 from stillhouse.report.markup import Html, joined, tag
 from stillhouse.report.sections import charts_of, charts_section, section, tile_list
 from stillhouse.report.simulation import curves, lanes, words
@@ -13,7 +12,8 @@ from stillhouse.report.simulation.marks import Clock
 from stillhouse.report.simulation.records import FATES, Recalls, Run, Study
 from stillhouse.report.simulation.table import DASH, Spread, Table
 from stillhouse.report.tables import settings_tables
-from stillhouse.report.verdict import duration, percent
+from stillhouse.report.values import Tree
+from stillhouse.report.wording import duration, percent
 
 LEGEND = tag("ul", *(tag("li", fate, class_=f"fate {fate}") for fate in FATES), class_="legend")
 BEFORE = {

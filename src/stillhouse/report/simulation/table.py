@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from stillhouse.report.charts import finite
 from stillhouse.report.markup import Html, tag
-from stillhouse.report.verdict import SPACE
+from stillhouse.report.wording import SPACE
 
 Unit = Literal["text", "count", "number", "percent", "points", "bytes", "minutes"]
 

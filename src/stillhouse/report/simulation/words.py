@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from stillhouse.report.simulation.measuring import each, gain, mean
 from stillhouse.report.simulation.records import Run, Study
 from stillhouse.report.simulation.table import size_unit
-from stillhouse.report.verdict import SPACE, Tile, duration, percent, points
+from stillhouse.report.verdict import Tile
+from stillhouse.report.wording import SPACE, duration, percent, points
 
 
 def headline(study: Study) -> str:
